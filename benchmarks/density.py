@@ -143,7 +143,7 @@ def run(name: str, model: str, folder: str, n_rows: int, python: str, limit: int
             )
             driver = str(HERE / "peers" / "log_likelihood.py")
             done = subprocess.run(
-                [python, driver, model, str(rows), str(out)],
+                [python, "-W", "ignore", driver, model, str(rows), str(out)],
                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (limit, limit)),
             )
             if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):

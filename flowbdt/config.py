@@ -249,8 +249,11 @@ class ModelConfig:
         """Return the configuration as YAML."""
         import yaml
 
-        settings = {"format": FORMAT, **to_plain(dataclasses.asdict(self))}
-        return yaml.safe_dump(settings, sort_keys=False)
+        return yaml.safe_dump({"format": FORMAT, **self.to_plain()}, sort_keys=False)
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the settings as JSON and YAML can hold them."""
+        return dict(to_plain(dataclasses.asdict(self)))
 
 
 def present_settings(stored: Mapping[str, Any]) -> dict[str, Any]:

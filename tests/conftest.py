@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -97,6 +100,15 @@ def folder(tmp_path, jets, monkeypatch):
 def run(*arguments):
     """Run a command of the command line; return its exit status."""
     return main([str(a) for a in arguments])
+
+
+def as_json(*arguments):
+    """Run a command with ``--json``; return the one object that it printed, and check that."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert run(*arguments, "--json") == 0, arguments
+    found = json.loads(out.getvalue(), parse_constant=pytest.fail)
+    assert found, arguments
+    return found
 
 
 def parsed(words):

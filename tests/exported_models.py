@@ -313,7 +313,12 @@ KINDS = {
         True, preconditioner="gaussian", path={"name": "linear", "sigma": 0.1}
     ),
     "groups of outputs": lambda: numbers(False, **booster(outputs_per_group=2)),
-    "rejection": lambda: numbers(True, preconditioner="gaussian", rejection=True),
+    "rejection": lambda: numbers(
+        True,
+        preconditioner="gaussian",
+        rejection=True,
+        observables=["s = a - c1", "t = s / hypot(s, b)"],
+    ),
     "large numbers": large_numbers,
     "relations of conditions": related_to_conditions,
     "solver that scales points": lambda: numbers(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -12,7 +13,8 @@ import h5py
 import numpy as np
 import pytest
 import yaml
-from conftest import importorskip_format, parsed, run
+from conftest import as_json, importorskip_format, make_jets, parsed, run
+from documented import ROOT
 
 from flowbdt.cli.main import TOPICS, flowbdt
 from flowbdt.cli.options import ExecutorName
@@ -378,6 +380,61 @@ def test_every_command_explains_itself_and_its_options(words, capsys):
         assert parameter.help, parameter.name
         assert parameter.help.endswith((".", "'")), parameter.name
     assert "--quiet" in shown
+    assert "--json" in shown
+
+
+def test_commands_print_by_one_mechanism():
+    """What is printed by itself would spoil the one object of ``--json``."""
+    for path in (ROOT / "flowbdt" / "cli").glob("*.py"):
+        for line in path.read_text().splitlines():
+            if "click.echo(" in line and "err=True" not in line:
+                assert path.stem in ("options", "main"), line
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Return a folder with tables, a run and a planned run."""
+    place = tmp_path_factory.mktemp("runs")
+    for ending in ("h5", "csv"):
+        write_table(place / f"jets.{ending}", make_jets())
+    for command, name in (("fit", "run"), ("plan", "planned")):
+        done = as_json(command, place / "jets.h5", "-o", place / name, *QUICK)
+        assert done["run"] == str(place / name)
+    return place
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ("show run", "plan manifest"),
+        ("show jets.h5", "events columns"),
+        ("show planned", "run missing"),
+        ("show run --card", "card markdown"),
+        ("cite run", "arxiv version"),
+        ("fit --dry-run", "settings times"),
+        ("fit jets.h5 --dry-run", "settings times columns events cost"),
+        ("init jets.h5 -o new.yaml", "file"),
+        ("step planned 0 1 --files", "copy bring"),
+        ("step planned 0 1", "steps"),
+        ("submit planned --dry-run", "files"),
+        ("generate run -n 50 -o b.csv", "events evaluations file new record seconds"),
+        ("impute run jets.csv -o full.csv", "rows copies given file"),
+        ("export run -o cpp", "file format"),
+        ("data list", "records"),
+        ("data list calochallenge1", "name files"),
+    ],
+)
+def test_commands_print_one_object(words, names, runs, tmp_path, monkeypatch):
+    shutil.copytree(runs, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    assert set(names.split()) <= set(as_json(*words.split()))
+
+
+def test_an_error_prints_no_object(folder, capsys):
+    assert run("show", "nothing", "--json") == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "nothing" in told.err
 
 
 def loaded(code: str, words: list[str]) -> set[str]:

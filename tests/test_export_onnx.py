@@ -253,7 +253,8 @@ def test_conditions_that_single_precision_cannot_tell_apart(tmp_path):
 @pytest.mark.parametrize("n_cond", [0, 2])
 def test_acceptance_is_the_probability_by_which_python_keeps_an_event(n_cond, tmp_path):
     cond = conditions(600, n_cond, missing=0.1) if n_cond else None
-    model = fitted(cond=cond, rejection=True)
+    derived = ["ht = mass + 9 * count", f"part = minimum(ht, {'phi' if cond is None else 'c1'})"]
+    model = fitted(cond=cond, rejection=True, observables=derived)
     given = None if cond is None else cond[:400]
     (_, acceptance), events, flow = compare(model, tmp_path, 400, given)
     assert acceptance.shape == (400,)

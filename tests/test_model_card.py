@@ -8,16 +8,14 @@ import re
 from dataclasses import replace
 
 import pytest
-from conftest import QUICK, SMALL_MODEL, mixed_table, run
+from conftest import QUICK, SMALL_MODEL, as_json, mixed_table, run
+from documented import ROOT
 
 from flowbdt import FlowBDT
 from flowbdt.errors import ConfigError
-from flowbdt.flow.couplings import COUPLINGS
-from flowbdt.flow.paths import PATHS
-from flowbdt.flow.schedules import SCHEDULES
-from flowbdt.flow.solvers import SOLVERS
 from flowbdt.generation.cited_papers import ALWAYS, bibtex, known_papers, sources_of
-from flowbdt.tables.transforms import TRANSFORMS
+from flowbdt.tables.formats import write_table
+from flowbdt.trees.density_ratio import DensityRatio
 
 SAID = {"author": "A. Physicist", "licence": "CC BY 4.0", "limits": "No tails | none at all."}
 
@@ -92,7 +90,7 @@ def test_the_program_shows_the_card_and_cites(folder, capsys):
     assert run("show", "jets.h5") == 0
     text = capsys.readouterr().out
     assert text.startswith("300 events\n")
-    assert re.search(r"mass +GeV +float64 +0\.0%", text)
+    assert re.search(r"mass +GeV +float64 +0 ", text)
     assert run("show", "jets.h5", "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert told["events"] == 300
@@ -101,20 +99,42 @@ def test_the_program_shows_the_card_and_cites(folder, capsys):
     cited = capsys.readouterr().out
     assert all(number in cited for number in ALWAYS)
     assert "1810.06758" not in cited  # no rejection was learned
-    (folder / "unfolding.json").write_text('{"record": {"method": "omnifold"}}')
-    assert run("cite", ".") == 0
-    assert "1911.09107" in capsys.readouterr().out
+
+
+def test_rejection_is_cited_with_the_loss_of_its_last_trees():
+    assert sources_of(DensityRatio) == ["1810.06758", "1806.02350"]
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [("omnifold", "1911.09107 2105.04448 1603.02754"), ("posterior", "2212.08674 2404.18219")],
+)
+def test_unfoldings_are_cited_by_their_method(tmp_path, method, expected):
+    (tmp_path / "unfolding.json").write_text(f'{{"record": {{"method": "{method}"}}}}')
+    found = as_json("cite", tmp_path)["arxiv"]
+    assert found[: len(expected.split())] == expected.split()
+    assert ("2210.02747" in found) is (method != "omnifold")
+
+
+def test_a_refined_table_is_cited_by_its_method(tmp_path, jets, capsys):
+    for method, source in (("weights", "1608.05806"), ("transport", "2302.00482")):
+        write_table(tmp_path / "refined.h5", jets, {"refined": {"method": method}})
+        assert source in as_json("cite", tmp_path / "refined.h5")["arxiv"]
+    write_table(tmp_path / "plain.h5", jets)
+    assert run("cite", tmp_path / "plain.h5") == 1
+    assert "no refined table" in capsys.readouterr().err
+
+
+USED = "flow trees generation training tables networks tuning physics/unfolding physics/response"
 
 
 def test_every_source_of_a_method_has_an_entry():
-    registries = (SOLVERS, PATHS, COUPLINGS, SCHEDULES, TRANSFORMS)
-    named = {
-        number
-        for registry in registries
-        for name in registry.names()
-        for number in sources_of(registry.get(name))
-    }
-    assert len(named) > 15
+    files = [path for name in USED.split() for path in (ROOT / "flowbdt" / name).rglob("*.py")]
+    files += [ROOT / "flowbdt/physics/refinement.py"]
+    files += (ROOT / "flowbdt/physics/calorimeter/model").glob("*.py")
+    found = (re.findall(r"arXiv:?[\s#]*(\d{4}\.\d{4,5})", path.read_text()) for path in files)
+    named = {number for one in found for number in one}
+    assert len(named) > 40
     text = bibtex(sorted(named | set(known_papers())), "1.2")
     assert text.count("@article{") == len(known_papers())
     assert text.count("{") == text.count("}")

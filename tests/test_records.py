@@ -82,7 +82,7 @@ def made(**known: object) -> tuple[Record, RecordFile]:
     """Return a record of one file: its MD5 and size are right unless told."""
     right = {"size": len(CONTENT), "algorithm": "md5", "checksum": hashlib.md5(CONTENT).hexdigest()}
     file = RecordFile(NAME, **{**right, **known})
-    texts = {"title": "t", "doi": "10.1/x", "licence": "l", "cite": "c", "reader": "jetnet"}
+    texts = {"title": "t", "doi": "10.1/x", "licence": "l", "cite": "c"}
     return Record("toy", number=1, usual=(NAME,), sources=("s",), files=(file,), **texts), file
 
 
@@ -94,7 +94,7 @@ def unverified() -> tuple[Record, RecordFile]:
 
 
 def test_every_record_has_a_doi_sources_and_usual_files_that_it_lists():
-    shared = {"jetnet", "jetnet150", "omnifold"}
+    shared = {"flowsim", "jetnet", "jetnet150", "omnifold"}
     assert shared | {f"calochallenge{n}" for n in (1, 2, 3)} <= set(records())
     for found in records().values():
         assert found.doi == f"10.5281/zenodo.{found.number}"

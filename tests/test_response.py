@@ -7,11 +7,13 @@ import shutil
 
 import numpy as np
 import pytest
+from conftest import as_json
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 
 from flowbdt.cli.main import main
 from flowbdt.errors import ConfigError, FormatError, InputError, RunError
+from flowbdt.generation.cited_papers import ALWAYS
 from flowbdt.physics.response import Declaration, Events, ResponseChain, judge_response
 from flowbdt.physics.response.chain import ChainInputs, fit_chain
 from flowbdt.physics.response.events import Objects
@@ -381,3 +383,4 @@ def test_from_file_to_file(tmp_path):
     (events,) = read_collections(new)
     assert events.nJet.to_list() == ak.num(events.Jet_eta).to_list()
     assert ak.max(events.Jet_genJetIdx - ak.num(events.GenJet_eta)) < 0
+    assert {"2402.13684", *ALWAYS} <= set(as_json("cite", run)["arxiv"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import run
+from conftest import as_json, run
 
 from flowbdt.errors import ConfigError, FormatError, InputError
 from flowbdt.physics import Showers, geometry, read_showers, toy_showers, write_showers
@@ -71,6 +71,7 @@ def test_generated_showers_have_the_energies_and_the_threshold(trained, file, sh
     new = generated(trained, file, tmp_path / "new.hdf5", *STEPS)
     np.testing.assert_array_equal(new.energies, showers.energies)
     network = ShowerNetwork.load(trained / "network.npz")
+    assert "2308.03876" in as_json("cite", trained)["arxiv"]  # the network of this backbone
     layers = network.energies.sample(showers.energies, 3)
     np.testing.assert_allclose(new.geometry.layer_energies(new.voxels), layers, rtol=1e-5)
     softest = np.where(new.voxels > 0, new.voxels, np.inf)

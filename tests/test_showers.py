@@ -165,8 +165,9 @@ def test_rejection_keeps_showers_like_those_it_learned_from(model):
     total = made.voxels.sum(axis=1)
     narrow = made.take(np.abs(total - np.median(total)) < 0.5 * total.std())
     selecting = copy.copy(model)
-    generated = selecting.sample_blocks(np.full(4 * narrow.n, 4000.0), random_state=2)
-    selecting._restore_ratio(learn_ratio(narrow, generated, 1, 1).to_bytes())
+    energies = np.full(4 * narrow.n, 4000.0)
+    ratio = learn_ratio(narrow, lambda seed: selecting._candidates(energies, seed), 1, 1)
+    selecting._restore_ratio(ratio.to_bytes())
     kept = selecting.sample(np.full(1000, 4000.0), random_state=3).voxels.sum(axis=1)
     within = (np.abs(kept - np.median(total)) < 0.5 * total.std()).mean()
     assert within > 0.9 > 0.6 > narrow.n / 3000

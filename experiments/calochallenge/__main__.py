@@ -3,7 +3,7 @@
     python -m experiments.calochallenge [photons|pions|large] [--smoke] [--data FOLDER] [-o FOLDER]
 
 FOLDER of ``--data`` has ``calochallenge/dataset_1_photons_1.hdf5`` or has it directly (pions
-likewise); without it, and for ``large`` (the 6,480 voxels of dataset 2), toys of the study serve.
+likewise; ``large`` are the 6,480 voxels of dataset 2); without it toys of the study serve.
 Half of the showers, by a hash of the row number, train; the other half judges. ``--left-out``
 trains the first stage once more without one energy; ``--recipe`` runs CaloForest's recipe (in the
 interpreter of ``--peers-python``) and the plain recipe of flow matching with trees on three
@@ -14,6 +14,7 @@ the folder of ``-o``, and a study that was stopped goes on from there.
 from __future__ import annotations
 
 import argparse
+import copy
 import resource
 import time
 import warnings
@@ -39,7 +40,12 @@ from flowbdt.seeding import split_mask
 
 GEOMETRIES = {"photons": "photons", "pions": "pions", "large": "dataset_2"}
 
+FILES = {kind: f"dataset_1_{kind}_1.hdf5" for kind in GEOMETRIES} | {"large": "dataset_2_1.hdf5"}
+
 TOYS = {"photons": 4000, "pions": 4000, "large": 1000}
+
+EVERY = "without rejection"
+"""The showers of the same stages, all of them kept."""
 
 Figures = dict[str, Any]
 
@@ -47,12 +53,13 @@ Figures = dict[str, Any]
 def load(options: argparse.Namespace) -> tuple[Showers, bool]:
     """Return the showers, above the official threshold, and whether they come from a file."""
     shape = geometry(GEOMETRIES[options.kind])
-    if options.data is not None and options.kind != "large":
-        name = f"dataset_1_{options.kind}_1.hdf5"
+    if options.data is not None:
+        name = FILES[options.kind]
         for path in (options.data / "calochallenge" / name, options.data / name):
             if path.exists():
-                return read_showers(path).above(), True
-        raise SystemExit(f"{options.data} has no {name}; the public file is on Zenodo, 8099322")
+                rows = slice(0, 300 if options.smoke else options.showers)
+                return read_showers(path, rows=rows).above(), True
+        raise SystemExit(f"{options.data} has no {name}; 'flowbdt data list' tells where it is")
     return toy_showers(shape, 300 if options.smoke else TOYS[options.kind], 1).above(), False
 
 
@@ -161,7 +168,13 @@ class Study:
                 notes = [f"{origin}, half to train"]
                 write_shower_report(found, folder, title=title, notes=notes)
         ours = {**judge.figures(found.results), **speed, "showers": self.train.n}
-        return {"ours": ours, "floor": judge.figures(found.results, floors=True)}
+        figures = {"ours": ours, "floor": judge.figures(found.results, floors=True)}
+        if model.ratio_ is not None:
+            stages = copy.copy(model)
+            stages.ratio_ = None
+            every, speed = generated(stages, self.test.energies, 100 + self.options.seed)
+            figures[EVERY] = {**judge.judged(self.test, every, smoke), **speed}
+        return figures
 
     def recipes(self, model: ShowerModel) -> dict[str, Figures]:
         """Return ours, the recipes and the floor on three energies."""
@@ -203,7 +216,8 @@ class Study:
 
 def table(figures: dict[str, Figures], kind: str, real_file: bool) -> str:
     """Return what was measured, and the published submissions where the showers are from a file."""
-    parts = [tables.measured({name: figures[name] for name in ("ours", "floor")})]
+    whole = [name for name in ("ours", EVERY, "floor") if name in figures]
+    parts = [tables.measured({name: figures[name] for name in whole})]
     few = {
         OURS: "ours_few",
         CALOFOREST: "caloforest_recipe",
@@ -223,6 +237,7 @@ def main() -> None:
     parser = common.parser((__doc__ or "").splitlines()[0])
     parser.add_argument("kind", nargs="?", default="photons", choices=sorted(GEOMETRIES))
     parser.add_argument("--seed", type=int, default=1, help="of training (%(default)s)")
+    parser.add_argument("--showers", type=int, help="of the file, the first ones; all by default")
     parser.add_argument("--outputs", type=int, default=4, help="voxels of a timed fit")
     parser.add_argument(
         "--recipe",
@@ -237,7 +252,7 @@ def main() -> None:
     parser.add_argument(
         "--official", type=int, default=0, metavar="EPOCHS", help="of the official network"
     )
-    parser.add_argument("--rejection", action="store_true", help="of unlike showers")
+    parser.add_argument("--rejection", action="store_true", help="of unlike showers, and without")
     parser.add_argument("--left-out", type=float, metavar="MEV", help="energy to interpolate")
     options = parser.parse_args()
     warnings.simplefilter("ignore", DataWarning)

@@ -20,7 +20,7 @@ from ..errors import ConfigError, FlowbdtError, InputError, RunError, plural
 from . import options
 from .fit_runs import planning, read_config, read_inputs
 from .generate_events import sampling
-from .options import NUMBER, TABLES, say
+from .options import NUMBER, TABLES, say, show
 
 if TYPE_CHECKING:
     from ..generation.sample_jobs import SampleJobs
@@ -61,7 +61,7 @@ def _no_planned_run(path: Path) -> ConfigError:
 
 @click.command()
 @planning
-@options.quiet
+@options.printing
 def plan_command(
     table: Path | None, output: Path | None, config: Path | None, **changes: Any
 ) -> None:
@@ -77,7 +77,9 @@ def plan_command(
     say(
         f"{output}: {n_steps} tasks, 0 to {n_steps - 1}. Train one anywhere with: flowbdt step"
         f" {folder} 0   all on a cluster: flowbdt submit {folder}   all here: flowbdt fit -o"
-        f" {folder} --resume"
+        f" {folder} --resume",
+        run=output,
+        tasks=n_steps,
     )
 
 
@@ -93,7 +95,7 @@ def plan_command(
 )
 @options.threads
 @options.flag("--files", "Only print what to copy to train elsewhere, and what to bring back.")
-@options.quiet
+@options.printing
 def step_command(run: Path, steps: Sequence[list[int]], n_threads: int | None, files: bool) -> None:
     """Train steps of a planned run, here and now.
 
@@ -106,9 +108,10 @@ def step_command(run: Path, steps: Sequence[list[int]], n_threads: int | None, f
     numbers = list(itertools.chain.from_iterable(steps))
     if files:
         folder, names = open_planned(run), [name_of(number) for number in numbers]
-        copied = {f"copy {file}" for name in names for file in STEPS.inputs(folder, name)}
-        brought = [f"bring {file}" for name in names for file in STEPS.result(name)]
-        click.echo("\n".join([*sorted(copied), *brought]))
+        copied = sorted({file for name in names for file in STEPS.inputs(folder, name)})
+        brought = [file for name in names for file in STEPS.result(name)]
+        lines = [f"copy {file}" for file in copied] + [f"bring {file}" for file in brought]
+        show("\n".join(lines), copy=copied, bring=brought)
         return
     for number in numbers:
         _check_task(run, number)
@@ -121,11 +124,12 @@ def step_command(run: Path, steps: Sequence[list[int]], n_threads: int | None, f
             failures.append(str(error))
             continue
         if report is None:
-            say(f"step {number} is done already")
+            say(f"step {number} is done already", steps=[])
             continue
         say(
             f"step {number}: {_learned(report)}, {report['seconds']:.1f} s,"
-            f" {report['peak_mib']:.0f} MiB"
+            f" {report['peak_mib']:.0f} MiB",
+            steps=[report],
         )
     if failures:
         raise RunError("; ".join(failures))
@@ -172,10 +176,10 @@ def do_job(work: JobKind, path: Path, number: int, n_threads: int | None) -> dic
 
 @click.command()
 @options.planned
-@options.quiet
+@options.printing
 def collect_command(run: Path) -> None:
     """Check all steps of a run and close it."""
-    say(close_run(run))
+    say(close_run(run), run=run)
 
 
 def close_run(path: Path) -> str:
@@ -197,7 +201,7 @@ def close_run(path: Path) -> str:
 @sample_argument
 @click.argument("number", type=NUMBER, metavar="PART", help="Number, from 0.")
 @options.threads
-@options.quiet
+@options.printing
 def part_command(run: Path, sample: str, number: int, n_threads: int | None) -> None:
     """Generate one part of a submitted sample."""
     from ..generation.sample_jobs import SampleJobs
@@ -206,19 +210,21 @@ def part_command(run: Path, sample: str, number: int, n_threads: int | None) -> 
     say(
         f"part {number} of {sample} is done already"
         if report is None
-        else f"part {number} of {sample}: {report['rows']} events, {report['seconds']:.1f} s"
+        else f"part {number} of {sample}: {report['rows']} events, {report['seconds']:.1f} s",
+        part=report,
     )
 
 
 @click.command()
 @options.planned
 @sample_argument
-@options.quiet
+@options.printing
 def merge_command(run: Path, sample: str) -> None:
     """Join the parts of a sample in one file."""
     from ..generation.sample_jobs import SampleJobs, assemble_sample
 
-    say(assemble_sample(open_planned(run), SampleJobs(sample)))
+    folder, jobs = open_planned(run), SampleJobs(sample)
+    say(assemble_sample(folder, jobs), samples=[jobs.plan(folder)["output"]])
 
 
 @click.command()
@@ -233,7 +239,7 @@ def merge_command(run: Path, sample: str) -> None:
 @sampling
 @options.file("--evaluate", "real", metavar="REAL", help="Real events to judge the new ones by.")
 @options.file("--training", help="Events trained on, for the floor of --evaluate.")
-@options.quiet
+@options.printing
 def submit_command(
     run: Path,
     executor: str | None,
@@ -288,12 +294,12 @@ def submit_command(
             sample = plan_sample(seen, output, events, **sampling)
         if isinstance(backend, BatchExecutor):
             stages = partial(_stages, seen, backend, sample, judged, dag)
-            say(_submit(planned, backend, stages, dag, dry_run))
+            _submit(planned, backend, stages, dag, dry_run)
     if sample is not None and not isinstance(backend, BatchExecutor):
         for report in backend.run(planned, sample.missing(planned), sample):
             if "error" in report:
                 click.echo(f"part {report['part']} failed: {report['error']}", err=True)
-        say(assemble_sample(planned, sample))
+        say(assemble_sample(planned, sample), samples=[output])
 
 
 @contextlib.contextmanager
@@ -326,15 +332,17 @@ def _submit(
     stages: Callable[[Place], list[Any]],
     dag: bool,
     dry_run: bool,
-) -> str:
-    """Submit, or with ``dry_run`` return the files that would be submitted."""
+) -> None:
+    """Submit, or with ``dry_run`` show the files that would be submitted."""
     from ..training.executors.batch_system import Place
 
     submissions = executor.submissions(run)
     if dry_run:
         place = Place(run.path.resolve(), submissions.next_folder(), "dry-run")
         texts = submissions.written(stages(place), executor, place, dag)
-        return "\n".join(f"# ---- {place.folder}/{name}\n{text}" for name, text in texts.items())
+        files = {f"{place.folder}/{name}": text for name, text in texts.items()}
+        say("\n".join(f"# ---- {name}\n{text}" for name, text in files.items()), files=files)
+        return
     queue = submissions.queue.connect()
     submissions.compare(queue)
     live = next(submissions.live(), None)
@@ -346,13 +354,17 @@ def _submit(
     place = submissions.place()
     todo = stages(place)
     if not any(stage.batches for stage in todo) and not dag:
-        return f"nothing to submit: all is there; flowbdt collect {quoted(run.path)} closes the run"
+        close = f"flowbdt collect {quoted(run.path)} closes the run"
+        say(f"nothing to submit: all is there; {close}", jobs={})
+        return
     sent = submissions.submit(place, todo, executor, queue, as_dag=dag)
     n_numbers = sum(len(job.members) for job in sent.jobs.values())
     several = f" ({n_numbers} steps)" if n_numbers > len(sent.jobs) else ""
-    return (
+    say(
         f"{plural(len(sent.jobs), 'job')} submitted{several}, {sent.title};"
-        f" follow them with: flowbdt watch {quoted(run.path)}"
+        f" follow them with: flowbdt watch {quoted(run.path)}",
+        jobs={name: job.members for name, job in sent.jobs.items()},
+        title=sent.title,
     )
 
 

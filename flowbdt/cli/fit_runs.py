@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import click
 
 from ..errors import ConfigError, InputError
 from . import options
-from .options import TABLES, bar, say
+from .options import TABLES, bar, say, show
 
 if TYPE_CHECKING:
     from ..config import ModelConfig, RunConfig
@@ -44,7 +44,7 @@ planning = options.combined(
 @options.integer("--replicas", help="Models of an ensemble, whose spread is their error.")
 @options.flag("--resume", "Continue an interrupted run; needs TABLE only before it is planned.")
 @options.flag("--dry-run", "Check and print all settings and, with TABLE, what becomes of columns.")
-@options.quiet
+@options.printing
 def fit_command(
     table: Path | None,
     output: Path | None,
@@ -63,7 +63,7 @@ def fit_command(
     if resume and config is None and output is not None and (output / "config.yaml").exists():
         config, changes["folder"] = output / "config.yaml", output
     if dry_run:
-        click.echo(_dry_run(table, read_config(config, **changes)))
+        _dry_run(table, read_config(config, **changes))
         return
     if output is None:
         raise InputError("say where the run goes: flowbdt fit TABLE -o RUN")
@@ -77,7 +77,8 @@ def fit_command(
         with bar(total=n * times, desc="training", unit="step") as progress:
             fit = fit_replicas if n > 1 else fit_run
             fit(inputs, output, resume=resume, on_report=lambda _: progress.update())
-    say(f"complete: {output}   next: flowbdt generate {output} -n 100000 -o new.h5")
+    done = f"complete: {output}   next: flowbdt generate {output} -n 100000 -o new.h5"
+    say(done, run=output)
 
 
 def read_config(
@@ -148,17 +149,20 @@ def read_inputs(table: Path | None, config: RunConfig) -> Inputs:
     return Inputs(read_events(table, config, missing=True), config, seed, grid=grid)
 
 
-def _dry_run(path: Path | None, config: RunConfig) -> str:
-    """Return what a fit would do: every setting and the times; with a table, columns and cost."""
+def _dry_run(path: Path | None, config: RunConfig) -> None:
+    """Show what a fit would do: every setting and the times; with a table, columns and cost."""
     import numpy as np
 
-    from ..generation.fit_cost import describe_fit
+    from ..generation.fit_cost import describe_fit, fit_parts
     from ..training import expected_cost
     from ..training.executors import EXECUTORS
     from ..training.plan import check_config, check_table, fitted_transform
 
     if path is None:
-        return f"{config.resolved().to_yaml().rstrip()}\n\n{_times(check_config(config))}"
+        grid, resolved = check_config(config), config.resolved()
+        text = f"{resolved.to_yaml().rstrip()}\n\n{_times(grid)}"
+        show(text, settings=resolved.to_plain(), times=grid.times)
+        return
     inputs = read_inputs(path, config).settled()
     settled, table = inputs.config, inputs.table
     check_table(inputs)
@@ -169,11 +173,13 @@ def _dry_run(path: Path | None, config: RunConfig) -> str:
     expected_cost.warn_if_full(plan, EXECUTORS.build(settled.executor))
     lines = [*transform.describe(), *([] if label is None else [label.describe()])]
     columns = "\n".join(f"#   {line}" for line in lines)
-    return (
+    show(
         f"{settled.to_yaml()}\n# {table.n} events, {len(table.names)} columns"
         f" -> {transform.n_latent} learned, {len(table.cond_names)} conditions\n{columns}\n"
         f"{_times(grid)}\n{describe_fit(plan, len(grid.times))}"
-        f"{_proposals(settled, table)}"
+        f"{_proposals(settled, table)}",
+        **{"settings": settled.to_plain(), "times": grid.times, "columns": lines},
+        **{"events": table.n, "cost": [asdict(p) for p in fit_parts(plan, len(grid.times))]},
     )
 
 
@@ -215,7 +221,10 @@ def _say_relations(config: ModelConfig, table: EventTable) -> None:
         return
     found = [one.text for one in find_relations(table, config.particles) if one.exact]
     if found:
-        say(f"all rows agree with {'; '.join(found)}; generated events do with relations=auto")
+        say(
+            f"all rows agree with {'; '.join(found)}; generated events do with relations=auto",
+            relations=found,
+        )
 
 
 def _times(grid: TimeGrid) -> str:
@@ -258,21 +267,15 @@ def _continue(path: Path, config: RunConfig) -> None:
 @click.command()
 @click.argument("run", type=options.PATH, help="Run folder, model file or table.")
 @options.flag("--card", "The card of the model, in Markdown.")
-@click.option(
-    *("--json", "as_json"),
-    is_flag=True,
-    help="Plain values for programs, of a finished run or a table.",
-)
-@options.quiet
-def show_command(run: Path, card: bool, as_json: bool) -> None:
+@options.printing
+def show_command(run: Path, card: bool) -> None:
     """Describe a run, its columns and trained steps, or a table."""
     from ..tables.formats import FORMATS
     from ..tables.formats.base import split_path
 
     if not card and split_path(run)[0].suffix in FORMATS.names():
-        click.echo(_table_shown(run, as_json), nl=not as_json)
+        _show_table(run)
         return
-    from ..atomic_files import json_bytes
     from ..generation.describe_flow import describe_flow
     from ..generation.model_card import model_card
     from ..generation.trained_flow import Flow
@@ -282,52 +285,30 @@ def show_command(run: Path, card: bool, as_json: bool) -> None:
     if isinstance(source, RunDirectory) and source.file("chain.json").exists():
         from ..physics.response.chain import read_chain
 
-        click.echo("\n".join(read_chain(run).describe()))
+        show("\n".join(lines := read_chain(run).describe()), stages=lines)
         return
     if isinstance(source, RunDirectory) and not source.file("manifest.json").exists():
         if not source.is_planned():
             raise ConfigError(f"{run} holds no planned run; start with: flowbdt fit TABLE -o RUN")
-        click.echo(source.unfinished())
+        show(source.unfinished(), run=run, missing=source.missing_steps())
         return
     flow = Flow(source, compiled=False)  # nothing is generated: the core need not be there
-    if as_json:
-        click.echo(json_bytes({"plan": flow.plan, "manifest": flow.manifest}).decode(), nl=False)
-        return
     if card:
-        click.echo(model_card(flow, run.stem), nl=False)
+        text = model_card(flow, run.stem)
+        show(text.rstrip("\n"), card=flow.plan.get("card") or {}, markdown=text)
         return
-    click.echo("\n".join(describe_flow(flow, f"{run}: complete")))
+    text = "\n".join(describe_flow(flow, f"{run}: complete"))
+    show(text, plan=flow.plan, manifest=flow.manifest)
 
 
-def _table_shown(path: Path, as_json: bool) -> str:
-    """Return what the columns of a table are, as text or JSON."""
+def _show_table(path: Path) -> None:
+    """Show what the columns of a table are."""
     import pandas as pd
 
-    from ..atomic_files import json_bytes
     from ..tables.formats import read_table
 
     table = read_table(path, missing=True)
-    if as_json:
-        return json_bytes({"events": table.n, "columns": table.described()}).decode()
-    frame = pd.DataFrame(table.described())
+    columns = table.described()
+    frame = pd.DataFrame(columns)
     rows = frame.to_string(index=False, na_rep="-", float_format="{:.4g}".format)
-    return f"{table.headline()}\n{rows}"
-
-
-@click.command()
-@options.run
-@options.quiet
-def cite_command(run: Path) -> None:
-    """Print the papers of the methods that a run used, as BibTeX."""
-    from .. import __version__
-    from ..atomic_files import parse_json
-    from ..generation.cited_papers import ALWAYS, UNFOLDING, bibtex, sources
-    from ..generation.trained_flow import Flow
-    from ..training.run_directory import open_run
-
-    unfolded = run / "unfolding.json"
-    if unfolded.exists():
-        method = parse_json(unfolded.read_bytes(), str(unfolded))["record"]["method"]
-        click.echo(bibtex(UNFOLDING.get(method, ALWAYS), __version__))
-        return
-    click.echo(bibtex(sources(Flow(open_run(run), compiled=False)), __version__))
+    show(f"{table.headline()}\n{rows}", events=table.n, columns=columns)

@@ -56,7 +56,7 @@ sampling = options.combined(
 )
 @options.file("--given", help="Table with some of the columns; the others are drawn given them.")
 @sampling
-@options.quiet
+@options.printing
 def generate_command(
     run: Path,
     given: Path | None,
@@ -101,13 +101,15 @@ def generate_command(
         done = write_sample(flow, output, n, **inputs)
     seconds = time.perf_counter() - start
     if done == n:
-        say(f"{output}: {n} events, nothing was missing")
+        say(f"{output}: {n} events, nothing was missing", file=output, events=n, new=0)
         return
     before = f" ({done} of them were there)" if done else ""
     say(
         f"{output}: {n} events{before}, {flow.n_evaluations} evaluations"
         f" each{describe_rejection(flow)}, {1e6 * seconds / (n - done):.3g} us/event,"
-        f" {(n - done) / seconds:.3g} events/s"
+        f" {(n - done) / seconds:.3g} events/s",
+        **{"file": output, "events": n, "new": n - done, "seconds": seconds},
+        **{"evaluations": flow.n_evaluations, "record": flow.record(inputs["seed"])},
     )
 
 
@@ -120,7 +122,7 @@ def generate_command(
 @options.seed()
 @options.cond
 @outside
-@options.quiet
+@options.printing
 def impute_command(
     run: Path,
     table: Path,
@@ -163,7 +165,8 @@ def _write_completed(
                 writer.append(block)
                 progress.update(block.n)
     times = f"{copies} times " if copies > 1 else ""
-    say(f"{output}: {rows.n} rows, {times}completed given {record['given'] or 'nothing'}")
+    text = f"{output}: {rows.n} rows, {times}completed given {record['given'] or 'nothing'}"
+    say(text, file=output, rows=rows.n, copies=copies, given=list(rows.names))
 
 
 FORMATS = {
@@ -192,7 +195,7 @@ FORMATS = {
     help="Of functions with rejection; 1 leaves it out. By default 1% end with a rejected event.",
 )
 @options.sampler("Another solver, n_steps or spacing, without rejection")
-@options.quiet
+@options.printing
 def export_command(
     model: Path,
     output: Path,
@@ -223,7 +226,7 @@ def export_command(
         from ..generation.export.write_cpp import write_cpp
 
         write_cpp(flow, output)
-    say(f"{output}: {FORMATS[name]}")
+    say(f"{output}: {FORMATS[name]}", file=output, format=name)
 
 
 def _write_functions(
@@ -247,8 +250,9 @@ def _write_functions(
     for one in functions:
         takes = "" if one.n_random is None else f", {plural(one.n_random, 'normal number')}"
         lost = f"; {one.rejected:.2%} end with a rejected event" if one.rejected else ""
-        say(f"{one.name}: {plural(len(one.inputs), 'input')}{takes}{lost}")
+        say(f"{one.name}: {plural(len(one.inputs), 'input')}{takes}{lost}", functions=[vars(one)])
     if library is None:
         command = shlex.join(compile_command(output))
         say(f"no C++ compiler was found (c++, g++, clang++ or $CXX); where there is one: {command}")
-    say(f"{library or output}: declared in {output / 'stages.h'}")
+    header = output / "stages.h"
+    say(f"{library or output}: declared in {header}", library=library, header=header)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("table", type=options.PATH, help=f"Events: {TABLES}.")
 @options.output("FILE", "Settings to write; by default config.yaml.", default=Path("config.yaml"))
-@options.quiet
+@options.printing
 def init_command(table: Path, output: Path) -> None:
     """Write the settings that a table suggests, to be edited."""
     from ..atomic_files import check_target, write_bytes
@@ -30,7 +30,10 @@ def init_command(table: Path, output: Path) -> None:
         raise InputError(f"{output} exists: remove it, or name another file by -o")
     check_target(output)
     write_bytes(output, "".join(f"{line}\n" for line in _suggested(table)).encode())
-    say(f"wrote {output}   next: edit it, then flowbdt fit {table} --config {output} -o run")
+    say(
+        f"wrote {output}   next: edit it, then flowbdt fit {table} --config {output} -o run",
+        file=output,
+    )
 
 
 def _suggested(path: Path) -> list[str]:

@@ -10,7 +10,7 @@ import click
 
 from ..errors import ConfigError, InputError
 from . import options
-from .options import TABLES, say
+from .options import TABLES, say, show
 
 if TYPE_CHECKING:
     from ..evaluation.entries import Truth
@@ -36,7 +36,7 @@ LOW_VALUES = 70_000_000
 @options.weight
 @options.quick
 @options.seed()
-@options.quiet
+@options.printing
 def evaluate_command(
     real: Path,
     generated: Path,
@@ -60,7 +60,8 @@ def evaluate_command(
     scores = evaluate(truth, new, training=train, provenance=provenance, **protocol)
     page = write_report(scores, truth, new, output, training=train)
     verdict = verdict_of(scores, *tables_as_judged(scores, truth, new))
-    click.echo(f"{scores.text()}\n\n{verdict.text()}\n\nreport: {page}")
+    text = f"{scores.text()}\n\n{verdict.text()}\n\nreport: {page}"
+    show(text, **scores.to_json(), verdict=vars(verdict), report=page)
 
 
 ENTRIES = "Report folders, files of events, or runs."
@@ -97,7 +98,7 @@ def _read_truth(
 @options.flag("--fit", "Also test if events and real ones are of one distribution: a p-value each.")
 @click.option("--fit-by", metavar="COLUMN", help="The same in bins of a column or condition.")
 @options.output("FILE", "Also write the differences as JSON.")
-@options.quiet
+@options.printing
 def compare_command(
     entries: Sequence[str],
     columns: bool,
@@ -118,17 +119,17 @@ def compare_command(
     scores = {entry.name: entry.evaluation for entry in judged}
     differences = held_against_each_other(judged, truth)
     tested = fits(judged, truth, fit_by) if fit or fit_by else {}
+    content: dict[str, Any] = {
+        "format": 1,
+        "entries": {name: evaluation.to_json() for name, evaluation in scores.items()},
+        "differences": [difference.to_json() for difference in differences],
+        "fits": {name: found.to_json() for name, found in tested.items()},
+    }
     if output is not None:
-        content = {
-            "format": 1,
-            "entries": {name: evaluation.to_json() for name, evaluation in scores.items()},
-            "differences": [difference.to_json() for difference in differences],
-            "fits": {name: found.to_json() for name, found in tested.items()},
-        }
         write_json(output, content)
-    click.echo(text(scores, differences, columns=columns))
+    show(text(scores, differences, columns=columns), **content)
     for name, found in tested.items():
-        click.echo(f"{name}: of one distribution with the real events: {found.text(fit_by)}")
+        show(f"{name}: of one distribution with the real events: {found.text(fit_by)}")
 
 
 @click.command(cls=options.EvaluationsCommand)
@@ -148,7 +149,7 @@ def compare_command(
     " events, note.",
 )
 @click.option("--title", default="Generated events, side by side", help="Title of the page.")
-@options.quiet
+@options.printing
 def report_command(
     entries: Sequence[str],
     output: Path,
@@ -193,7 +194,8 @@ def report_command(
         files={name: path.name for name, path in files.items()},
         digests={n: atomic_files.digest_file(p) for n, p in files.items() if p.is_file()},
     )
-    say(f"report: {write_together(output, content, title=title)}")
+    page = write_together(output, content, title=title)
+    say(f"report: {page}", report=page, left_out=left_out)
 
 
 def _check_samplers(paths: Sequence[str], samplers: Sequence[dict[str, Any]]) -> None:
@@ -215,7 +217,7 @@ def _check_samplers(paths: Sequence[str], samplers: Sequence[dict[str, Any]]) ->
 @click.option(
     "--weight", metavar="COLUMN", help="Event weights of --training; by default as trained."
 )
-@options.quiet
+@options.printing
 def score_command(
     run: Path, table: Path, output: Path, training: Path | None, weight: str | None
 ) -> None:
@@ -243,7 +245,10 @@ def score_command(
     write_table(output, rows.with_columns(["log_density", "log_density_error"], found))
     possible = found[np.isfinite(found[:, 0]), 0]
     none = f", {rows.n - len(possible)} of density 0" if len(possible) < rows.n else ""
-    say(f"{output}: {rows.n} rows{none}, mean log density {possible.mean():.4g}")
+    mean = float(possible.mean()) if len(possible) else None
+    said = "" if mean is None else f", mean log density {mean:.4g}"
+    counts = {"rows": rows.n, "of_density_0": rows.n - len(possible)}
+    say(f"{output}: {rows.n} rows{none}{said}", file=output, mean_log_density=mean, **counts)
 
 
 @click.group()
@@ -269,7 +274,7 @@ def calo_group() -> None:
 )
 @options.flag("--quick", "One split of each judge, few replicas.")
 @options.seed()
-@options.quiet
+@options.printing
 def evaluate_showers_command(
     reference: Path,
     generated: Path,
@@ -317,7 +322,8 @@ def evaluate_showers_command(
         "Floors of separations are scaled to the numbers compared.",
     ]
     page = write_shower_report(evaluation, output, title="Showers", notes=notes)
-    say(f"{score_summary(evaluation)}\n\n{page}")
+    results = [result.to_json() for result in evaluation.results]
+    say(f"{score_summary(evaluation)}\n\n{page}", results=results, report=page)
 
 
 def _official_network(runs: int, epochs: int, seed: int) -> Any:

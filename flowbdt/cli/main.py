@@ -17,7 +17,8 @@ import click
 from .. import __version__
 from ..errors import FlowbdtError
 from . import cluster_jobs as jobs
-from .fit_runs import cite_command, fit_command, show_command
+from .cite_methods import cite_command
+from .fit_runs import fit_command, show_command
 from .generate_events import export_command, generate_command, impute_command
 from .init_settings import init_command
 from .judge_events import (
@@ -27,6 +28,7 @@ from .judge_events import (
     report_command,
     score_command,
 )
+from .options import VALUES
 from .public_data import data_group, demo_command
 from .refine_events import refine_command
 from .response_chains import response_group
@@ -69,9 +71,18 @@ class CommandsByTopic(click.Group):
             with warnings.catch_warnings():
                 warnings.showwarning = _show_warning
                 super().invoke(ctx)
+                _print_values(ctx)
         except BaseException as error:
             return _status(_dropped[0] if _dropped else error)
         return 0
+
+
+def _print_values(ctx: click.Context) -> None:
+    """Print what a command that ended well kept for ``--json``."""
+    if ctx.meta.get("json"):
+        from ..atomic_files import json_bytes
+
+        click.echo(json_bytes(ctx.meta.get(VALUES, {})).decode(), nl=False)
 
 
 class Ended(SystemExit):

@@ -16,6 +16,8 @@ Decorator = Callable[[Any], Any]
 
 TABLES = "HDF5 (.h5, .hdf5), .npy, .npz, .csv, .parquet or .root"
 PATH = click.Path(path_type=Path)
+VALUES = "values"
+"""Where a context keeps what ``--json`` prints in the end."""
 NUMBER = click.IntRange(min=0)
 
 
@@ -185,13 +187,20 @@ weight = click.option("--weight", metavar="COLUMN", help="Column with event weig
 quick = flag("--quick", "Train fewer classifiers: larger errors.")
 
 
-quiet = click.option(
-    *("-q", "--quiet"),
-    is_flag=True,
-    expose_value=False,
-    callback=lambda context, _, value: context.meta.update(quiet=value),
-    help="No progress bars, no summary.",
+def _noted(*names: str, text: str) -> Decorator:
+    """Add a flag that is noted in the context, not passed to the command."""
+
+    def note(context: click.Context, option: click.Parameter, value: bool) -> None:
+        context.meta[str(option.name)] = value
+
+    return click.option(*names, is_flag=True, expose_value=False, callback=note, help=text)
+
+
+printing = combined(
+    _noted("-q", "--quiet", text="No progress bars, no summary."),
+    _noted("--json", text="Print one JSON object in place of text."),
 )
+"""Options of every command."""
 
 
 def refuse_given(reason: str, *names: str) -> None:
@@ -208,10 +217,27 @@ def is_quiet() -> bool:
     return bool(click.get_current_context().meta["quiet"])
 
 
-def say(text: str) -> None:
-    """Print a summary, unless the command is quiet."""
-    if text and not is_quiet():
-        click.echo(text)
+def is_silent() -> bool:
+    """Return whether nothing but errors, or one JSON object, may be printed."""
+    return is_quiet() or bool(click.get_current_context().meta["json"])
+
+
+def say(text: str, **values: Any) -> None:
+    """Print a summary, unless the command is quiet; with ``--json`` keep values in its place."""
+    show("" if is_quiet() else text, **values)
+
+
+def show(text: str, **values: Any) -> None:
+    """Print what was asked for; with ``--json`` keep values, lists of several calls joined."""
+    meta = click.get_current_context().meta
+    if not meta["json"]:
+        if text:
+            click.echo(text)
+        return
+    kept = meta.setdefault(VALUES, {})
+    for name, value in values.items():
+        before = kept.get(name)
+        kept[name] = [*before, *value] if isinstance(before, list) else value
 
 
 class _NoBar:
@@ -231,7 +257,7 @@ class _NoBar:
 
 def bar(**settings: Any) -> Any:
     """Return a progress bar, hidden when the command is quiet or no terminal is attached."""
-    if is_quiet() or not sys.stderr.isatty():
+    if is_silent() or not sys.stderr.isatty():
         return _NoBar()
     from tqdm import tqdm
 

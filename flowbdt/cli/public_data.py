@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
 from . import options
-from .options import bar, say
+from .options import bar, say, show
 
 
 @click.command()
 @options.output("FOLDER", "Folder for all results.", default="flowbdt-demo")
 @options.seed(default=1)
-@options.quiet
+@options.printing
 def demo_command(output: Path, seed: int) -> None:
     """Fit, generate and judge electron pairs of CMS.
 
@@ -54,11 +55,14 @@ def demo_command(output: Path, seed: int) -> None:
     add = declared(known["observables"], data.particles)[0].added_to
     title = f"AUC {score.text()}, floor {score.floor_text()}"
     demo_figure(add(test), add(generated), figure, title, COLUMNS)
-    click.echo(
+    show(
         f"{verdict.text()}\n\n"
         f"trained on {train.n} events in {trained - start:.0f} s of wall time, generated {test.n}"
         f" in {end - trained:.1f} s ({flow.n_evaluations} evaluations each)\n"
-        f"figure: {figure}   report: {page}"
+        f"figure: {figure}   report: {page}",
+        **verdict.to_json(),
+        figure=figure,
+        report=page,
     )
 
 
@@ -73,13 +77,16 @@ def data_group() -> None:
 
 @data_group.command("list")
 @click.argument("name", required=False, help="A record, to list its files.")
-@options.quiet
+@options.printing
 def list_records_command(name: str | None) -> None:
     """List the public records, or the files of one."""
-    from ..physics.datasets.records import overview, record
+    from ..physics.datasets.records import overview, record, records
 
-    listing = f"{overview()}\n\ntheir files: flowbdt data list NAME"
-    click.echo(listing if name is None else record(name).describe())
+    if name is None:
+        listed = [asdict(one) for one in records().values()]
+        show(f"{overview()}\n\ntheir files: flowbdt data list NAME", records=listed)
+        return
+    show(record(name).describe(), **asdict(record(name)))
 
 
 @data_group.command()
@@ -87,7 +94,7 @@ def list_records_command(name: str | None) -> None:
 @click.argument("files", nargs=-1, help="Names or patterns such as '*'; by default the usual ones.")
 @options.output("FOLDER", "Folder for the files; by default NAME.")
 @click.option("--base-url", metavar="URL", help="Web folder of a mirror that has the files.")
-@options.quiet
+@options.printing
 def fetch_command(
     name: str, files: Sequence[str], output: Path | None, base_url: str | None
 ) -> None:
@@ -99,5 +106,6 @@ def fetch_command(
     for file in source.select(files):
         with bar(total=file.size, desc=file.name, unit="B", unit_scale=True) as progress:
             done = fetch_file(source, file, folder, base_url=base_url, on_bytes=progress.update)
-        say(done.text())
-    say(f"licence: {source.licence}; cite {source.cite} and {source.page}")
+        say(done.text(), files=[vars(done)])
+    terms = {"licence": source.licence, "cite": source.cite, "page": source.page}
+    say(f"licence: {source.licence}; cite {source.cite} and {source.page}", **terms)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @options.weight
 @options.mapping("--flow", "{preset: fast, n_steps: 8}", "Settings of the flow, as of fit")
 @options.seed()
-@options.quiet
+@options.printing
 def refine_command(
     simulation: Path,
     better: Path,
@@ -66,18 +66,18 @@ def refine_command(
     )
     write_table(output, refined, {"refined": {"method": method, "seed": seed}})
     before = (first if other is None else other).like(refined)
-    say(_compared(second.like(refined), before, refined))
+    _compare(second.like(refined), before, refined)
     judge = f"flowbdt evaluate {shlex.quote(str(better))} {shlex.quote(str(output))}"
-    say(f"{output}: {refined.n} events; judge them by events kept apart: {judge}")
+    say(f"{output}: {refined.n} events; judge them by events kept apart: {judge}", file=output)
 
 
-def _compared(better: EventTable, before: EventTable, after: EventTable) -> str:
-    """Return, per column, how far both are from the better sample, and what weights cost."""
+def _compare(better: EventTable, before: EventTable, after: EventTable) -> None:
+    """Say, per column, how far both are from the better sample, and what weights cost."""
     from ..evaluation.metrics import separation_power
 
-    lines = [f"{'separation power x100':24s}  before   after"]
+    lines, powers = [f"{'separation power x100':24s}  before   after"], {}
     for name in after.names:
-        found = (
+        powers[name] = [
             separation_power(
                 better.column(name),
                 one.column(name),
@@ -86,9 +86,10 @@ def _compared(better: EventTable, before: EventTable, after: EventTable) -> str:
                 n_bootstrap=2,
             ).value
             for one in (before, after)
-        )
-        lines.append(f"{name:24s}" + "".join(f"{value:8.2f}" for value in found))
+        ]
+        lines.append(f"{name:24s}" + "".join(f"{value:8.2f}" for value in powers[name]))
+    worth = float(after.n)
     if after.weight is not None:
-        worth = after.weight.sum() ** 2 / (after.weight**2).sum()
+        worth = float(after.weight.sum() ** 2 / (after.weight**2).sum())
         lines.append(f"the weighted events are worth {worth:.0f} of equal weight")
-    return "\n".join(lines)
+    say("\n".join(lines), separation=powers, events=after.n, worth=worth)

@@ -11,7 +11,7 @@ import click
 
 from . import options
 from .generate_events import outside
-from .options import bar, say
+from .options import bar, say, show
 
 CHAIN = click.argument("run", type=options.PATH, help="Folder or file of a chain.")
 ROOT = "ROOT file with collections, such as events.root or events.root:Events"
@@ -30,7 +30,7 @@ def response_group() -> None:
 @options.executor
 @options.flag("--resume", "Continue an interrupted chain.")
 @options.flag("--dry-run", "Check everything, and print the stages.")
-@options.quiet
+@options.printing
 def fit_response_command(
     events: Path,
     config: Path,
@@ -46,7 +46,7 @@ def fit_response_command(
 
     inputs = ChainInputs.of(Declaration.of(config), read_events(events), seed)
     if dry_run:
-        click.echo("\n".join(inputs.content.describe()))
+        show("\n".join(lines := inputs.content.describe()), stages=lines)
         return
     with bar(desc="training", unit="job") as progress:
         fit_chain(
@@ -57,7 +57,8 @@ def fit_response_command(
             on_stage=lambda name, _: progress.set_description(f"training {name}"),
             on_report=lambda _: progress.update(),
         )
-    say(f"complete: {output}   next: flowbdt response generate {output} gen.root -o reco.root")
+    then = f"flowbdt response generate {output} gen.root -o reco.root"
+    say(f"complete: {output}   next: {then}", run=output)
 
 
 @response_group.command("generate")
@@ -75,7 +76,7 @@ def fit_response_command(
 @options.flag("--rntuple", "Write an RNTuple in place of a TTree.")
 @options.seed()
 @outside
-@options.quiet
+@options.printing
 def generate_response_command(
     run: Path,
     events: Path,
@@ -102,7 +103,8 @@ def generate_response_command(
 
         n = write_collections(output, made(), rntuple=rntuple)
     seconds = time.perf_counter() - start
-    say(f"{output}: {n} events, {1e6 * seconds / n:.3g} us/event")
+    text = f"{output}: {n} events, {1e6 * seconds / n:.3g} us/event"
+    say(text, file=output, events=n, seconds=seconds)
 
 
 def read_events(path: Path) -> Any:
@@ -130,7 +132,7 @@ def read_events(path: Path) -> Any:
 )
 @options.quick
 @options.seed()
-@options.quiet
+@options.printing
 def evaluate_response_command(
     run: Path,
     events: Path,
@@ -153,4 +155,4 @@ def evaluate_response_command(
     write_json(output / "response.json", scores.to_json())
     text = scores.text()
     write_bytes(output / "response.txt", f"{text}\n".encode())
-    say(f"{text}\n\n{output / 'response.json'}")
+    say(f"{text}\n\n{output / 'response.json'}", **scores.to_json(), report=output)

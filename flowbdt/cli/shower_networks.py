@@ -49,7 +49,7 @@ def showers_group() -> None:
 @device
 @options.seed()
 @options.flag("--resume", "Go on from the checkpoint in RUN, with the same showers.")
-@options.quiet
+@options.printing
 def train_network_command(
     showers: Path,
     output: Path,
@@ -90,7 +90,11 @@ def train_network_command(
     )
     network.save(output / NETWORK)
     done = f"{trainer.step} of {trainer.config.n_steps} steps, {time.perf_counter() - start:.0f} s"
-    say(f"complete: {output}, {done}   next: flowbdt showers generate {output} {showers} -o new.h5")
+    say(
+        f"complete: {output}, {done}   next: flowbdt showers generate {output} {showers} -o new.h5",
+        run=output,
+        steps=trainer.step,
+    )
 
 
 @showers_group.command("generate")
@@ -100,7 +104,7 @@ def train_network_command(
 @options.sampler("Another solver, n_steps or spacing")
 @device
 @options.seed()
-@options.quiet
+@options.printing
 def generate_showers_command(
     run: Path, energies: Path, output: Path, sampler: dict[str, Any] | None, device: str, seed: int
 ) -> None:
@@ -118,7 +122,12 @@ def generate_showers_command(
 
     write_showers(output, made(), {"network": network.data_digest, "seed": seed})
     seconds = time.perf_counter() - start
-    say(f"{output}: {len(incident)} showers, {1e3 * seconds / len(incident):.3g} ms/shower")
+    say(
+        f"{output}: {len(incident)} showers, {1e3 * seconds / len(incident):.3g} ms/shower",
+        file=output,
+        showers=len(incident),
+        seconds=seconds,
+    )
 
 
 def network_file(run: Path) -> Path | None:

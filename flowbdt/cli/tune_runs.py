@@ -13,7 +13,7 @@ from ..errors import ConfigError, InputError
 from . import options
 from .cluster_jobs import do_job, quoted
 from .fit_runs import read_config, read_events
-from .options import NUMBER, PATH, TABLES, bar, say
+from .options import NUMBER, PATH, TABLES, bar, say, show
 
 
 @click.command()
@@ -43,7 +43,7 @@ from .options import NUMBER, PATH, TABLES, bar, say
 @options.integer("--folds", help="Folds of the cross-validation of each trial; by default none.")
 @options.integer("--parallel", help="Trials proposed together.")
 @options.flag("--resume", "Continue a study as it was begun, without repeating TABLE and options.")
-@options.quiet
+@options.printing
 def tune_command(
     table: Path | None,
     output: Path,
@@ -80,13 +80,14 @@ def tune_command(
         objectives=None if objectives is None else [n.strip() for n in objectives.split(",")],
         executor=chosen.executor if changed else None,
         resume=resume,
-        on_trial=lambda report: say(trial_text(report)),
+        on_trial=lambda report: say(trial_text(report), trials=[report]),
         **limits,
     )
     best = quoted(tuned.run.path)
-    click.echo(
+    show(
         f"{tuned.text(read_setup(study)['objectives'])}\n\ncomplete: {best}"
-        f"   next: flowbdt generate {best} -n 100000 -o new.h5"
+        f"   next: flowbdt generate {best} -n 100000 -o new.h5",
+        run=tuned.run.path,
     )
 
 
@@ -94,7 +95,7 @@ def tune_command(
 @click.argument("study", type=PATH, help="Folder of the study.")
 @click.argument("number", type=NUMBER, metavar="TRIAL", help="Number, from 0.")
 @options.threads
-@options.quiet
+@options.printing
 def trial_command(study: Path, number: int, n_threads: int | None) -> None:
     """Do one trial of a study, here and now."""
     from ..training.run_directory import RunDirectory
@@ -104,7 +105,8 @@ def trial_command(study: Path, number: int, n_threads: int | None) -> None:
 
     read_setup(RunDirectory(study))
     result = do_job(TRIALS, study, number, n_threads)
-    say(f"trial {number} is done already" if result is None else trial_text(result))
+    text = f"trial {number} is done already" if result is None else trial_text(result)
+    say(text, trial=result)
 
 
 @click.command(cls=options.EvaluationsCommand)
@@ -130,7 +132,7 @@ def trial_command(study: Path, number: int, n_threads: int | None) -> None:
     help="Allow times between step models; auto: if there are few models.",
 )
 @options.seed()
-@options.quiet
+@options.printing
 def tune_sampler_command(
     run: Path,
     table: Path,
@@ -174,7 +176,8 @@ def tune_sampler_command(
     what = what if network is None else f"showers generate {quoted(run)} {quoted(table)}"
     say(
         f"complete: {folder}/samplers.json   next: flowbdt {what}"
-        f' -o new.h5 --sampler "$(cat {folder}/sampler_{results[0].evaluations}.yaml)"'
+        f' -o new.h5 --sampler "$(cat {folder}/sampler_{results[0].evaluations}.yaml)"',
+        budgets=budgets,
     )
 
 
@@ -190,7 +193,7 @@ def tune_sampler_command(
 @options.assignments("A setting of the student, e.g. booster.n_estimators=200; repeatable.")
 @options.seed()
 @options.flag("--resume", "Continue an interrupted RUN.")
-@options.quiet
+@options.printing
 def distil_command(
     teacher: Path,
     output: Path,
@@ -239,4 +242,5 @@ def distil_command(
         run = fit_run(inputs, output, resume=resume, on_report=lambda _: progress.update())
     scores = compare_student(flow, Flow(run, 1), cond=inputs.table.cond, seed=seed, **real)
     run.write_json("distillation.json", scores.to_json())
-    say(f"{run.path}: distilled from {flow.plan['digest'][:12]}\n\n{scores.text()}")
+    text = f"{run.path}: distilled from {flow.plan['digest'][:12]}\n\n{scores.text()}"
+    say(text, run=run.path, **scores.to_json())

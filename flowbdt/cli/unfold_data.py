@@ -13,13 +13,13 @@ from .options import say
 
 
 def _pairs(_: click.Context, option: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:
-    """Read ``NAME=COLUMN``, repeatable."""
+    """Read ``NAME=COLUMN`` or ``NAME=FILE``, repeatable."""
     found = {}
     for text in value:
         name, equals, column = (part.strip() for part in text.partition("="))
         if not (equals and name and column) or name in found:
             raise ConfigError(
-                f"{option.opts[0]} is written NAME=COLUMN, once for each name; got {text!r}"
+                f"{option.opts[0]} is written {option.metavar}, once for each name; got {text!r}"
             )
         found[name] = column
     return found
@@ -63,6 +63,15 @@ def _pairs(_: click.Context, option: click.Parameter, value: tuple[str, ...]) ->
     " column; repeatable.",
 )
 @click.option(
+    "--generator",
+    "generators",
+    multiple=True,
+    metavar="NAME=FILE",
+    callback=_pairs,
+    help="Another simulation with the columns of SIMULATION: what it would change counts as a"
+    " variation; repeatable.",
+)
+@click.option(
     "--method",
     type=click.Choice(["omnifold", "posterior", "transport"]),
     default="omnifold",
@@ -98,7 +107,7 @@ def _pairs(_: click.Context, option: click.Parameter, value: tuple[str, ...]) ->
 )
 @options.executor
 @options.seed()
-@options.quiet
+@options.printing
 def unfold_command(
     simulation: Path,
     data: Path,
@@ -140,17 +149,18 @@ def unfold_command(
     ending = split_path(simulation)[0].suffix
     table = result.table if errors is None else errors.with_replicas()
     write_table(output / f"unfolded{ending}", table, {"unfolding": result.record})
-    write_json(output / "unfolding.json", as_json(result, edges, errors))
+    write_json(output / "unfolding.json", values := as_json(result, edges, errors))
     text = as_text(result, edges, errors)
     write_bytes(output / "unfolding.txt", f"{text}\n".encode())
-    say(f"{text}\n\n{output / f'unfolded{ending}'}")
+    file = output / f"unfolded{ending}"
+    say(f"{text}\n\n{file}", **values, file=file)
 
 
 @click.command()
 @options.planned
 @click.argument("number", type=options.NUMBER, metavar="REPLICA", help="Number, from 0.")
 @options.threads
-@options.quiet
+@options.printing
 def replica_command(run: Path, number: int, n_threads: int | None) -> None:
     """Unfold one replica of a planned unfolding."""
     from ..physics.unfolding.bootstrap import ReplicaJobs
@@ -158,4 +168,4 @@ def replica_command(run: Path, number: int, n_threads: int | None) -> None:
 
     report = do_job(ReplicaJobs(), run, number, n_threads)
     done = "is done already" if report is None else f"{report['seconds']:.1f} s"
-    say(f"replica {number}: {done}")
+    say(f"replica {number}: {done}", replica=report)

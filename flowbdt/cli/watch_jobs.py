@@ -7,14 +7,14 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from ..errors import ConfigError, FlowbdtError
 from . import options
 from .cluster_jobs import close_run, open_planned, quoted
-from .options import is_quiet, say
+from .options import is_silent, say
 
 if TYPE_CHECKING:
     from ..training.executors.batch_system import JobState, Queue, Submissions
@@ -29,7 +29,7 @@ WIDTH = 100
 @click.command()
 @options.planned
 @options.flag("--once", "Print the state of the jobs once, then end.")
-@options.quiet
+@options.printing
 def watch_command(run: Path, once: bool) -> None:
     """Follow the jobs of a run, then collect it.
 
@@ -46,19 +46,26 @@ def watch_command(run: Path, once: bool) -> None:
     follower.news()
     if queue is not None:
         submissions.compare(queue)
-    screen = Screen(None if is_quiet() else sys.stdout)
+    screen = Screen(None if is_silent() else sys.stdout)
     screen.show(job_table(submissions.jobs().values()))
     while not once and any(submissions.live()):
         time.sleep(submissions.poll_s)
         submissions.find()
         if follower.news():
             screen.show(job_table(submissions.jobs().values()))
+    say("", jobs={name: _plain(job) for name, job in submissions.jobs().items()})
     if once:
         return
-    say(close_run(run))
+    say(close_run(run), run=run)
     for sample in sample_jobs(folder):
         if not is_assembled(folder, sample):
-            say(assemble_sample(folder, sample))
+            say(assemble_sample(folder, sample), samples=[sample.plan(folder)["output"]])
+
+
+def _plain(job: JobState) -> dict[str, Any]:
+    """Return the state of a job in plain values."""
+    told = ("state", "number", "attempts", "machine", "reason", "advice", "memory_mib")
+    return {name: getattr(job, name) for name in told}
 
 
 def _latest(run: RunDirectory) -> Submissions:

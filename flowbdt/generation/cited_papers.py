@@ -1,7 +1,6 @@
 """The papers of the methods that a run uses, as BibTeX.
 
-Docstrings of what is registered (solvers, paths, couplings, ...) name their sources; ``papers.txt``
-has what is printed of each.
+Docstrings name the sources of what they describe; ``papers.txt`` has what is printed of each.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from importlib import resources
+from inspect import isclass
 from typing import Any
 
 from ..errors import ConfigError
@@ -16,16 +16,13 @@ from ..flow.couplings import COUPLINGS
 from ..flow.paths import PATHS
 from ..flow.schedules import SCHEDULES
 from ..registry import spec_name
+from ..training.pair_variants import mean_end_point
 from ..trees.density_ratio import DensityRatio
 from .trained_flow import Flow
 
-ALWAYS = ("2404.18219", "2309.09968", "2210.02747", "1603.02754")
+TREES = "1603.02754"
+ALWAYS = ("2404.18219", "2309.09968", "2210.02747", TREES)
 """Flow matching with boosted trees, in particle physics and before; flow matching; the trees."""
-
-UNFOLDING = {"omnifold": ("1911.09107", "2105.04448", "1603.02754")}
-"""Of an unfolding by a method; others are done by a flow."""
-
-AVERAGED_TARGETS = "2302.00670"
 
 OWN = """\
 @software{flowbdt,
@@ -35,9 +32,12 @@ OWN = """\
 }"""
 
 
-def sources_of(entry: Any) -> list[str]:
-    """Return the arXiv numbers that the docstring of a class names."""
-    return re.findall(r"arXiv:?\s*(\d{4}\.\d{4,5})", entry.__doc__ or "")
+def sources_of(*entries: Any) -> list[str]:
+    """Return the arXiv numbers that docstrings name: of classes with their methods, functions,
+    modules."""
+    documented = [one for e in entries for one in (e, *(vars(e).values() if isclass(e) else ()))]
+    text = "\n".join(one.__doc__ or "" for one in documented)
+    return list(dict.fromkeys(re.findall(r"arXiv:?\s*(\d{4}\.\d{4,5})", text)))
 
 
 def sources(flow: Flow) -> list[str]:
@@ -53,10 +53,8 @@ def sources(flow: Flow) -> list[str]:
         if not isinstance(spec, list):  # times by themselves
             entries.append(registry.get(spec_name(spec)))
     entries += [DensityRatio] if flow.ratio is not None else []
-    found = [*ALWAYS, *(number for entry in entries for number in sources_of(entry))]
-    if settings["noise"]["candidates"]:
-        found.append(AVERAGED_TARGETS)
-    return list(dict.fromkeys(found))
+    entries += [mean_end_point] if settings["noise"]["candidates"] else []
+    return list(dict.fromkeys([*ALWAYS, *sources_of(*entries)]))
 
 
 def known_papers() -> dict[str, tuple[str, str, str]]:

@@ -54,7 +54,8 @@ class PackedFlow:
         require_sizes(numbers is not None, bool(plan.get("rejection")), name)
         if numbers is not None:
             ratio = core.Trees(memory, name, b"ratio")
-            require_sizes(ratio.shape, (self.n_columns + n_cond, 1), name)
+            n_inputs = self.n_columns + n_cond + inverse.n_derived
+            require_sizes(ratio.shape, (n_inputs, 1), name)
         self.compiled = Compiled(steps, inverse, ratio, 1.0 if numbers is None else numbers[0])
 
     @classmethod

@@ -26,7 +26,7 @@ from ..seeding import BLOCK
 from ..tables import checks, conditions
 from ..tables.conditions import ColumnScaling
 from ..tables.event_table import EventTable, align_given, with_gaps
-from ..tables.formulas.expressions import Cuts, declared
+from ..tables.formulas.expressions import Cuts, Observables, declared
 from ..tables.transforms import TableTransform
 from ..training import run_directory
 from ..training.threads import checked_threads
@@ -54,6 +54,8 @@ from .native.engine import (
     warn_slow,
 )
 from .packed.array_file import Arrays, file_bytes, read_array
+from .packed.arrays import ExpressionArrays
+from .packed.pack_columns import expression_arrays
 from .packed.pack_steps import SolverProgram, solver_program, step_arrays
 from .packed.stored_arrays import require_sizes, stored_arrays
 from .replica_rows import ReplicaGenerator
@@ -229,7 +231,8 @@ class Flow:
         settings, names = self.settings, (*self.columns["names"], *self.condition_names)
         known = declared(settings.get("observables") or (), settings.get("particles"))
         cuts = Cuts.parse(settings.get("require", ()), *known)
-        self.observables = known[0].bound(names, self.categories)
+        seen = Observables.parse(self.columns.get("seen") or ())
+        self.observables = known[0].joined(seen).bound(names, self.categories)
         self.declared_cuts = cuts.bound(names, self.categories)
 
     def _stepwise(self, sampler: Mapping[str, Any] | None) -> Stepwise:
@@ -296,7 +299,7 @@ class Flow:
         """The trees of the rejection classifier in the core."""
         if self._packed is not None:
             trees = Trees(self._packed, HERE, b"ratio")
-            wanted = self.n_columns + len(self.condition_names)
+            wanted = self.n_columns + len(self.condition_names) + len(self.observables)
             require_sizes(trees.shape, (wanted, 1), str(self.source.path))
             return trees
         return native_trees(*forests(self._checked(run_directory.REJECTION)))
@@ -332,8 +335,17 @@ class Flow:
 
     @property
     def derives(self) -> bool:
-        """True if something is computed of events to decide which ones are kept."""
-        return bool(len(self.cuts) or (self.ratio is not None and len(self.observables)))
+        """True if Python computes something of events to decide which ones are kept."""
+        return bool(len(self.cuts)) or (self.ratio is not None and self.seen is None)
+
+    @cached_property
+    def seen(self) -> ExpressionArrays | None:
+        """What the rejection sees beside columns and conditions; None if it is not compiled."""
+        names = (*self.columns["names"], *self.condition_names)
+        try:
+            return expression_arrays(self.observables.expressions, names)
+        except ConfigError:
+            return None
 
     def _predictor(self, step: int) -> StepModel:
         trees = load_trees(self._model(step), self.compiled, self._n_threads)
@@ -430,7 +442,7 @@ class Flow:
             if not self.compiled:
                 return None
             if self._packed is None:
-                return native_columns(self.transform)
+                return native_columns(self.transform, len(self.condition_names), self.seen)
             columns = Columns(self._packed, HERE)
             wanted = self.n_latent, self.n_columns, len(self.condition_names)
             require_sizes(columns.sizes[:3], wanted, str(self.source.path))

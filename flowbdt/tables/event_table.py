@@ -128,7 +128,7 @@ class EventTable:
             unit, kind = kinds.get(name, ("", "condition"))
             texts, gaps = self.categories.get(name), np.isnan(values)
             known = values[~gaps]
-            row = {"column": name, "unit": unit, "type": kind, "missing": f"{gaps.mean():.1%}"}
+            row = {"column": name, "unit": unit, "type": kind, "missing": float(gaps.mean())}
             if texts is None and len(known):
                 row |= {"least": known.min(), "median": np.median(known), "largest": known.max()}
             shown = "" if texts is None else f" {', '.join(texts[:5])}"

@@ -600,6 +600,8 @@ def _fitted(
         known["classified"] = transform.skeleton.names
     if label is not None:
         known["first"] = label.name
+    if relative := transform.coordinates.relative:
+        known["seen"] = [one.text for one in relative.values()]
     return {"arrays": {**stored, "valid": valid}, "files": files, "columns": known}
 
 

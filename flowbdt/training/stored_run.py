@@ -101,6 +101,7 @@ class Columns(Stored):
     originals: dict[str, Text] | None = None
     scaling: Scaling | None = None
     classified: list[Text] | None = None
+    seen: list[Text] | None = None  # by the rejection, beside observables that are declared
     first: Text | None = None  # of the classified ones, if a mixture is fitted for each value
 
 

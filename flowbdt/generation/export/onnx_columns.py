@@ -14,7 +14,7 @@ import numpy as np
 from ...errors import ConfigError
 from ...tables.transforms import TableTransform
 from ..packed import arrays, column_operations
-from ..packed.arrays import InverseArrays
+from ..packed.arrays import ExpressionArrays, InverseArrays
 from ..packed.pack_columns import pack_inverse
 from .onnx_graph import Graph, Tensor
 
@@ -275,16 +275,32 @@ def _defined(graph: Graph, value: Tensor, low: float, high: float) -> Tensor:
     return graph.where(value.is_nan() | graph.node("IsInf", value), end, value)
 
 
+def expressions_of(
+    graph: Graph, packed: ExpressionArrays, known: Tensor, n_known: int
+) -> list[Tensor]:
+    """Return expressions (n, 1) of columns and, after them, conditions (n, d + c) as they are."""
+    codes, at = packed.terms.T
+    needed = set(packed.numbers[at[codes == arrays.COLUMN]].astype(int))
+    single, found = {place: known.take([place]) for place in needed if place < n_known}, []
+    for i, (begin, end) in enumerate(packed.learned.tolist()):
+        found.append(_evaluated(graph, packed, packed.terms[begin:end], single))
+        single[n_known + i] = found[-1]
+    return found
+
+
 def _evaluated(
-    graph: Graph, inverse: InverseArrays, terms: np.ndarray, columns: dict[int, Tensor]
+    graph: Graph,
+    inverse: InverseArrays | ExpressionArrays,
+    terms: np.ndarray,
+    columns: dict[int, Tensor],
 ) -> Tensor:
     """Return a relation of columns (n, 1) by its terms, on a stack."""
     stack: list[Tensor] = []
     for code, at in terms.tolist():
         if code > arrays.WRAP:
             raise ConfigError(
-                "a relation uses an angle, hyperbolic or rounding function, which onnxruntime does"
-                " not have in double precision; export to C++, or leave the relation out"
+                "an expression uses an angle, hyperbolic or rounding function, which onnxruntime"
+                " does not have in double precision; export to C++, or leave it out"
             )
         if code in arrays.VALUES:
             number = float(inverse.numbers[at])

@@ -23,7 +23,7 @@ from ...trees.density_ratio import DensityRatio
 from ...trees.tree_arrays import forests
 from ..packed.model_arrays import check_exportable, flow_of
 from ..trained_flow import Flow
-from .onnx_columns import columns_of
+from .onnx_columns import columns_of, expressions_of
 from .onnx_graph import Graph, Tensor
 from .onnx_steps import GraphSteps, takes_unknown, tree_sum
 
@@ -89,8 +89,14 @@ def graph_of(flow: Flow) -> Graph:
         events = graph.where(known, events, np.nan)
     graph.output("events", events, len(flow.columns["names"]))
     if flow.ratio is not None:
-        scaled = _scaled(events, flow.scaling[: flow.n_columns])
-        graph.output("acceptance", _acceptance(flow.ratio, scaled, cond))
+        assert flow.seen is not None  # else it cannot be exported
+        known = events if given is None else graph.join([events, given])
+        scaled = [
+            _scaled(events, flow.scaling[: flow.n_columns]),
+            *([] if cond is None else [cond]),
+        ]
+        derived = expressions_of(graph, flow.seen, known, flow.n_columns + n_cond)
+        graph.output("acceptance", _acceptance(flow.ratio, [*scaled, *derived]))
     return graph
 
 
@@ -99,10 +105,10 @@ def _scaled(values: Tensor, scaling: ColumnScaling) -> Tensor:
     return (values - scaling.centre[None]) / scaling.scale[None] if scaling.changes else values
 
 
-def _acceptance(ratio: DensityRatio, events: Tensor, cond: Tensor | None) -> Tensor:
+def _acceptance(ratio: DensityRatio, seen: list[Tensor]) -> Tensor:
     """Return the probability with which each event is to be kept (n,)."""
-    graph = events.graph
-    inputs = graph.join([events] if cond is None else [events, cond]).cast(np.float32)
+    graph = seen[0].graph
+    inputs = graph.join(seen).cast(np.float32)
     log_ratio = tree_sum(graph, forests(ratio.to_bytes())[0], inputs, 1).cast(np.float64)
     odds = graph.node("Exp", log_ratio) / ratio.ceiling
     return graph.node("Min", odds, 1.0).reshape(-1)

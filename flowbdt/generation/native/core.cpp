@@ -52,8 +52,10 @@ class Pool {
 };
 
 struct WayMemory {
-  std::vector<double> latent, stack;
-  explicit WayMemory(const detail::Way& way) : latent(way.n_values() + 1), stack(way.deepest()) {}
+  std::vector<double> latent, stack, derived;
+  WayMemory(const detail::Way& way, const detail::Expressions& seen)
+      : latent(way.n_values() + 1), stack(std::max(way.deepest(), seen.deepest())),
+        derived(seen.size()) {}
 };
 
 /// Kernels for events in SIMD lanes; null if this compiler knows no vectors. FLOWBDT_LANES asks for
@@ -73,6 +75,8 @@ void quicken(detail::Trees& trees) {
   if (const lanes::Kernels* found = kernels())
     trees.faster = std::make_shared<lanes::TreeSums>(trees, *found);
 }
+
+float as_single(double value) { return static_cast<float>(detail::within_single(value)); }
 
 bool has_gap(const float* x, std::size_t n) {
   return std::any_of(x, x + n, [](float value) { return value != value; });
@@ -112,9 +116,16 @@ struct FlowbdtTrees {
 struct FlowbdtColumns {
   detail::File file;
   detail::Way way;
+  detail::Expressions seen;
   Pool<WayMemory> memory;
 
-  explicit FlowbdtColumns(detail::File&& from) : file(std::move(from)), way(file) {}
+  explicit FlowbdtColumns(detail::File&& from) : file(std::move(from)), way(file) {
+    if (file.has("seen.sizes")) seen = detail::Expressions(file, "seen", way);
+  }
+
+  std::unique_ptr<WayMemory> room() {
+    return memory.take([&] { return std::make_unique<WayMemory>(way, seen); });
+  }
 };
 
 /// One attempt at a single event: the parts of its model, and where its numbers are; see core.py.
@@ -127,7 +138,7 @@ struct FlowbdtAttempt {
   double* z;                              // (m), noise
   const double *scaled, *cond;            // (c), scaled and in the units of the table
   double* x;                              // (d)
-  float *inputs, *log_ratio;              // (d + c), (across), with a ratio
+  float *inputs, *log_ratio;              // (d + c + k), (across), with a ratio
   std::int64_t undefined;
 };
 
@@ -195,7 +206,7 @@ CORE_API int flowbdt_open_trees(const char* part, const void* bytes, std::size_t
 }
 
 /// The way from latent points to columns: {latent columns, columns, conditions, whether a relation
-/// reads these}
+/// reads these, what is computed for the rejection}
 CORE_API int flowbdt_open_columns(const void*, const void* bytes, std::size_t size,
                                   const char* name, FlowbdtColumns** result, std::size_t* sizes) {
   return guarded([&] {
@@ -205,6 +216,7 @@ CORE_API int flowbdt_open_columns(const void*, const void* bytes, std::size_t si
     sizes[1] = way.n_columns();
     sizes[2] = way.n_conditions();
     sizes[3] = way.needs_conditions();
+    sizes[4] = (*result)->seen.size();
   });
 }
 
@@ -226,8 +238,9 @@ CORE_API int flowbdt_open_discrete(const void*, const void* bytes, std::size_t s
 CORE_API int flowbdt_open_showers(const void*, const void* bytes, std::size_t size,
                                   const char* name, FlowbdtShowers** result, std::size_t* sizes) {
   return guarded([&] {
-    *result = new FlowbdtShowers{file_of(bytes, size, name)};
-    const detail::Showers& showers = (*result)->showers;
+    auto part = std::unique_ptr<FlowbdtShowers>(new FlowbdtShowers{file_of(bytes, size, name)});
+    quicken(part->showers.trees());
+    const detail::Showers& showers = (*result = part.release())->showers;
     sizes[0] = showers.n_known();
     sizes[1] = showers.n_layers();
     sizes[2] = showers.n_voxels();
@@ -257,7 +270,7 @@ std::size_t restore(FlowbdtColumns* part, const double* z, const double* cond, d
   const detail::Way& way = part->way;
   if (cond == nullptr && way.needs_conditions())
     throw ArgumentError("a relation reads conditions, got none");
-  auto memory = part->memory.take([&] { return std::make_unique<WayMemory>(way); });
+  auto memory = part->room();
   std::size_t undefined = 0;
   for (std::size_t r = 0; r < n; ++r)
     undefined += way.restore(z + r * way.n_latent(),
@@ -287,13 +300,19 @@ CORE_API int flowbdt_attempt(FlowbdtAttempt* at) {
       if (!std::isfinite(at->z[j])) return;
     at->undefined = static_cast<std::int64_t>(restore(at->columns, at->z, at->cond, at->x, 1));
     if (at->ratio == nullptr) return;
-    constexpr double largest = std::numeric_limits<float>::max();
     const std::size_t d = way.n_columns(), n = at->ratio->trees.n_inputs();
-    for (std::size_t j = 0; j < d; ++j) {
-      const double value = (at->x[j] - at->centre[j]) / at->scale[j];
-      at->inputs[j] = static_cast<float>(std::min(std::max(value, -largest), largest));  // NaN stays
+    const detail::Expressions& seen = at->columns->seen;
+    const std::size_t derived = n - seen.size();
+    for (std::size_t j = 0; j < d; ++j)
+      at->inputs[j] = as_single((at->x[j] - at->centre[j]) / at->scale[j]);
+    for (std::size_t j = d; j < derived; ++j) at->inputs[j] = static_cast<float>(at->scaled[j - d]);
+    if (derived < n) {
+      auto memory = at->columns->room();
+      seen.compute(at->x, at->cond, memory->stack.data(), memory->derived.data());
+      for (std::size_t j = derived; j < n; ++j)
+        at->inputs[j] = as_single(memory->derived[j - derived]);
+      at->columns->memory.give_back(std::move(memory));
     }
-    for (std::size_t j = d; j < n; ++j) at->inputs[j] = static_cast<float>(at->scaled[j - d]);
     at->ratio->trees.sum(0, at->ratio->trees.n_forests(), at->inputs, 1, n,
                          has_gap(at->inputs, n), at->log_ratio);
   });

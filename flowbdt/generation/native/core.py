@@ -172,11 +172,11 @@ class Trees(Part):
 class Columns(Part):
     """The inverse transform, from latent points to columns. See `InverseArrays`."""
 
-    KIND = "columns"
+    KIND, N_SIZES = "columns", 5
 
     def __init__(self, content: Content, name: str) -> None:
         super().__init__(content, name)
-        self.m, self.n_columns, self.n_cond, self._takes_conditions = self.sizes
+        self.m, self.n_columns, self.n_cond, self._takes_conditions, self.n_derived = self.sizes
         kinds = (POINTER, POINTER, POINTER, POINTER, SIZE, POINTER)
         self._restore = function("flowbdt_restore", *kinds)
 
@@ -200,7 +200,8 @@ class Attempt(ctypes.Structure):
     Parameters
     ----------
     steps, columns : of a model
-    ratio : the trees of its rejection, which see the columns and then the conditions, or None
+    ratio : the trees of its rejection, which see the columns, then the conditions, then what is
+        computed of both, or None
     centre, scale : of the columns (d,), before these trees
 
     Attributes
@@ -229,7 +230,7 @@ class Attempt(ctypes.Structure):
         n_inputs, across = (0, 1) if ratio is None else (ratio.n_inputs, ratio.sizes[2])
         d, c = columns.n_columns, steps.n_cond
         reads = columns.n_cond if columns._takes_conditions else c
-        if (columns.m, reads) != (steps.m, c) or n_inputs not in (0, d + c):
+        if (columns.m, reads) != (steps.m, c) or n_inputs not in (0, d + c + columns.n_derived):
             raise InputError("steps, columns and ratio of one event must be of one model")
         self.z, self.x, self.scaled, self.cond = map(np.zeros, (steps.m, d, c, c))
         self.log_ratio = np.zeros(across, np.float32)

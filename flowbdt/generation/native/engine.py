@@ -19,6 +19,7 @@ from ...tables.transforms import TableTransform
 from ...trees.boosted_trees import BoostedTrees
 from ...trees.tree_arrays import Forest, forests
 from ..packed.array_file import file_bytes, named, read_array
+from ..packed.arrays import ExpressionArrays
 from ..packed.pack_columns import column_arrays
 from ..packed.pack_steps import form_arrays, pack_form, pack_trees
 from . import core
@@ -81,12 +82,16 @@ def load_trees(content: bytes, compiled: bool, n_threads: int) -> BoostedTrees |
     return trees
 
 
-def native_columns(transform: TableTransform) -> core.Columns:
-    """Return the inverse transform in the core.
+def native_columns(
+    transform: TableTransform, n_cond: int | None = None, seen: ExpressionArrays | None = None
+) -> core.Columns:
+    """Return the inverse transform in the core, with what trees see beside columns.
 
     Raises ConfigError if a column has a transform or a type that it does not know.
     """
-    return core.Columns(file_bytes(column_arrays(transform, len(transform.conditions))), HERE)
+    n_cond = len(transform.conditions) if n_cond is None else n_cond
+    more = {} if seen is None else named("seen", seen)
+    return core.Columns(file_bytes({**column_arrays(transform, n_cond), **more}), HERE)
 
 
 class NativeFlow:

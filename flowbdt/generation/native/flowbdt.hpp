@@ -1588,13 +1588,64 @@ class Discrete {
   Span<std::uint8_t> meet_;
 };
 
+/// A number within the range of float; NaN stays.
+inline double within_single(double value) {
+  constexpr double largest = std::numeric_limits<float>::max();
+  return std::min(std::max(value, -largest), largest);
+}
+
+/// What trees see after columns and conditions; see `arrays.ExpressionArrays`.
+class Expressions {
+ public:
+  Expressions() = default;
+
+  Expressions(const File& file, const std::string& part, const Way& way)
+      : d_(way.n_columns()), c_(way.n_conditions()),
+        learned_(file.get<std::int64_t>(part + ".learned")),
+        terms_(file.get<std::int64_t>(part + ".terms")),
+        numbers_(file.get<double>(part + ".numbers")) {
+    bool good = learned_.size % 2 == 0;
+    std::int64_t end = 0;
+    for (std::size_t i = 0; good && i < size(); ++i) {
+      good = learned_[2 * i] == end && learned_[2 * i + 1] > end &&
+             static_cast<std::uint64_t>(learned_[2 * i + 1]) <= terms_.size / 2;
+      end = learned_[2 * i + 1];
+      good = good && whole_expression(terms_, numbers_, learned_[2 * i], end, d_ + c_ + i);
+    }
+    file.require(good, "expressions");
+  }
+
+  std::size_t size() const { return learned_.size / 2; }
+  std::size_t deepest() const { return terms_.size / 2; }
+
+  /// Fills `out` (size) for an event (d) and its conditions (c) as they are; NaN where one of what
+  /// an expression needs is missing. The stack has room for `deepest` numbers.
+  void compute(const double* x, const double* given, double* stack, double* out) const {
+    const auto value_of = [&](std::size_t place) {
+      return place < d_ ? x[place] : place < d_ + c_ ? given[place - d_] : out[place - d_ - c_];
+    };
+    for (std::size_t i = 0; i < size(); ++i) {
+      bool known = true;
+      const double value = evaluated(terms_, numbers_, learned_[2 * i], learned_[2 * i + 1],
+                                     value_of, stack, known);
+      out[i] = known ? value : std::numeric_limits<double>::quiet_NaN();
+    }
+  }
+
+ private:
+  std::size_t d_ = 0, c_ = 0;
+  Span<std::int64_t> learned_, terms_;
+  Span<double> numbers_;
+};
+
 /// What stands in the interval (0, 1) where a normal number stands among all.
 inline double uniform_of(double normal) { return 0.5 * std::erfc(normal * -0.70710678118654752440); }
 
 /// Discrete columns of single events and what follows from them; see `arrays.DrawnArrays`.
 class Drawn {
  public:
-  Drawn(const File& file, const Way& way) : way_(way), discrete_(file, "classifiers") {
+  Drawn(const File& file, const Way& way)
+      : way_(way), discrete_(file, "classifiers"), learned_(file, "drawn", way) {
     const auto sizes = file.sizes("drawn", 1);
     n_computed_ = sizes[0];
     const std::size_t q = discrete_.n_columns();
@@ -1603,26 +1654,15 @@ class Drawn {
     missing_ = file.get<std::int64_t>("drawn.missing", q);
     gaps_ = file.get<std::int64_t>("drawn.gaps", q + 1);
     gap_ = file.get<std::int64_t>("drawn.gap");
-    learned_ = file.get<std::int64_t>("drawn.learned");
-    terms_ = file.get<std::int64_t>("drawn.terms");
-    numbers_ = file.get<double>("drawn.numbers");
     const auto within_row = [&](std::int64_t place) {
       return place >= -1 && place < static_cast<std::int64_t>(way.n_columns());
     };
-    bool good = discrete_.d() == way.n_columns() && gaps_[0] == 0 && learned_.size % 2 == 0 &&
+    bool good = discrete_.d() == way.n_columns() && gaps_[0] == 0 &&
                 static_cast<std::uint64_t>(gaps_[q]) <= gap_.size &&
-                discrete_.n_known() == way.n_conditions() + learned_.size / 2;
+                discrete_.n_known() == way.n_conditions() + learned_.size();
     for (std::size_t k = 0; k < q; ++k)
       good = good && within_row(column_[k]) && gaps_[k] <= gaps_[k + 1];
     for (std::size_t i = 0; i < gap_.size; ++i) good = good && gap_[i] >= 0 && within_row(gap_[i]);
-    std::int64_t end = 0;
-    for (std::size_t i = 0; i < learned_.size; i += 2) {
-      good = good && learned_[i] == end && learned_[i + 1] > end &&
-             static_cast<std::uint64_t>(learned_[i + 1]) <= terms_.size / 2;
-      end = learned_[i + 1];
-      good = good && whole_expression(terms_, numbers_, learned_[i], end,
-                                      way.n_columns() + way.n_conditions());
-    }
     file.require(good, "drawn columns");
   }
 
@@ -1642,16 +1682,13 @@ class Drawn {
   std::size_t complete(double* x, const double* given, const double* scaled, const double* normal,
                        const double* latent, Room& room) const {
     const std::size_t d = way_.n_columns(), c = way_.n_conditions(), q = n();
-    room.known.assign(scaled, scaled + c);
-    room.stack.resize(terms_.size / 2 + way_.deepest());
-    for (std::size_t i = 0; i < learned_.size; i += 2) {
-      bool known = true;
-      const auto value_of = [&](std::size_t place) { return place < d ? x[place] : given[place - d]; };
-      const double value = evaluated(terms_, numbers_, learned_[i], learned_[i + 1], value_of,
-                                     room.stack.data(), known);
-      const bool usable = known && std::abs(value) < std::numeric_limits<float>::max();
-      room.known.push_back(usable ? value : std::numeric_limits<double>::quiet_NaN());
-    }
+    room.known.resize(c + learned_.size());
+    std::copy_n(scaled, c, room.known.data());
+    room.stack.resize(std::max(learned_.deepest(), way_.deepest()));
+    learned_.compute(x, given, room.stack.data(), room.known.data() + c);
+    for (std::size_t i = c; i < room.known.size(); ++i)
+      if (!(std::abs(room.known[i]) < std::numeric_limits<float>::max()))
+        room.known[i] = std::numeric_limits<double>::quiet_NaN();
     room.row.assign(x, x + d);
     room.uniform.resize(q);
     room.codes.resize(q);
@@ -1672,9 +1709,10 @@ class Drawn {
  private:
   const Way& way_;
   Discrete discrete_;
+  Expressions learned_;
   std::size_t n_computed_ = 0;
-  Span<std::int64_t> column_, missing_, gaps_, gap_, learned_, terms_;
-  Span<double> value_, numbers_;
+  Span<std::int64_t> column_, missing_, gaps_, gap_;
+  Span<double> value_;
 };
 
 // ---------------------------------------------------------------------------------------------
@@ -2017,7 +2055,9 @@ class Model {
     }
     if (file_.has("ratio.numbers")) {
       ratio_ = detail::Trees(file_, "ratio");
-      file_.require(ratio_.n_inputs() == n_inputs && ratio_.n_outputs() == 1, "sizes");
+      if (file_.has("seen.sizes")) seen_ = detail::Expressions(file_, "seen", way_);
+      const std::size_t all = n_inputs + seen_.size();
+      file_.require(ratio_.n_inputs() == all && ratio_.n_outputs() == 1, "sizes");
       const auto numbers = file_.get<double>("ratio.numbers", 3);
       ceiling_ = numbers[0];
       acceptance_ = numbers[1];
@@ -2071,6 +2111,7 @@ class Model {
   std::vector<std::string> columns_, units_, types_, conditions_, about_;
   std::map<std::string, std::vector<std::string>> categories_;
   detail::Trees ratio_;
+  detail::Expressions seen_;
   detail::Steps steps_;
   detail::Way way_;
   std::unique_ptr<const detail::Drawn> drawn_;
@@ -2086,7 +2127,8 @@ class Generator {
       : model_(needed(std::move(model))), walker_(model_->walker()) {
     fit(1);
     latent_.resize(model_->way_.n_values() + 1);
-    stack_.resize(model_->way_.deepest());
+    stack_.resize(std::max(model_->way_.deepest(), model_->seen_.deepest()));
+    derived_.resize(model_->seen_.size());
     event_.resize(model_->n_columns());
     noise_.resize(model_->n_latent());
   }
@@ -2137,7 +2179,7 @@ class Generator {
     walker_->run(x_.data(), known, 1);
     restore(0, cond, known, out);
     if (!asks || !model_->rejects()) return 1.0;
-    see(0, known, out);
+    see(0, cond, known, out);
     weigh(1);
     return acceptance(0);
   }
@@ -2176,7 +2218,7 @@ class Generator {
     given_.resize(rows * model_->n_conditions());
     scaled_.resize(rows * model_->n_conditions());
     if (!model_->rejects()) return;
-    seen_.resize(rows * (model_->n_columns() + model_->n_conditions()));
+    seen_.resize(rows * model_->ratio_.n_inputs());
     ratio_.resize(rows * model_->ratio_.across());
   }
 
@@ -2201,9 +2243,7 @@ class Generator {
   }
 
   double scaled_value(double value, std::size_t j) const {
-    constexpr double largest = std::numeric_limits<float>::max();
-    value = (value - model_->centre_[j]) / model_->scale_[j];
-    return std::min(std::max(value, -largest), largest);  // NaN stays
+    return detail::within_single((value - model_->centre_[j]) / model_->scale_[j]);
   }
 
   /// Makes at most `kBlock` events: all of them, then those anew that were rejected.
@@ -2226,7 +2266,7 @@ class Generator {
         double* event = out + left[i] * model_->n_columns();
         const double* known = given_.data() + i * n_cond;
         restore(i, given + left[i] * n_cond, known, event);
-        if (asks) see(i, known, event);
+        if (asks) see(i, given + left[i] * n_cond, known, event);
       }
       if (!asks) return;
       weigh(n);
@@ -2259,17 +2299,19 @@ class Generator {
                                                  latent_.data(), drawn_room_);
   }
 
-  /// Notes what the ratio sees of an event.
-  void see(std::size_t row, const double* known, const double* event) {
+  /// Notes what the ratio sees of an event: conditions as they are, and scaled.
+  void see(std::size_t row, const double* given, const double* known, const double* event) {
     const std::size_t d = model_->n_columns(), n_cond = model_->n_conditions();
-    float* seen = seen_.data() + row * (d + n_cond);
-    for (std::size_t j = 0; j < d; ++j) seen[j] = static_cast<float>(scaled_value(event[j], j));
-    for (std::size_t j = 0; j < n_cond; ++j) seen[d + j] = static_cast<float>(known[j]);
+    float* seen = seen_.data() + row * model_->ratio_.n_inputs();
+    for (std::size_t j = 0; j < d; ++j) *seen++ = static_cast<float>(scaled_value(event[j], j));
+    for (std::size_t j = 0; j < n_cond; ++j) *seen++ = static_cast<float>(known[j]);
+    model_->seen_.compute(event, given, stack_.data(), derived_.data());
+    for (const double value : derived_) *seen++ = static_cast<float>(detail::within_single(value));
   }
 
   /// Computes the ratios of n events.
   void weigh(std::size_t n) {
-    const std::size_t across = model_->n_columns() + model_->n_conditions();
+    const std::size_t across = model_->ratio_.n_inputs();
     const bool gaps = std::any_of(seen_.data(), seen_.data() + n * across,
                                   [](float value) { return std::isnan(value); });
     const detail::Trees& trees = model_->ratio_;
@@ -2284,7 +2326,7 @@ class Generator {
   std::shared_ptr<const Model> model_;
   std::unique_ptr<detail::Walker> walker_;
   std::vector<std::size_t> left_;
-  std::vector<double> noise_, x_, normal_, given_, scaled_, latent_, stack_, event_;
+  std::vector<double> noise_, x_, normal_, given_, scaled_, latent_, stack_, derived_, event_;
   detail::Drawn::Room drawn_room_;
   std::vector<float> seen_, ratio_;
   std::size_t undefined_ = 0;

@@ -65,6 +65,7 @@ class Showers {
     check(file);
   }
 
+  Trees& trees() { return trees_; }
   std::size_t n_known() const { return n_known_; }
   std::size_t n_layers() const { return layers_.size / kLayer; }
   std::size_t n_voxels() const { return n_voxels_; }

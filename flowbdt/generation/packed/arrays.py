@@ -139,14 +139,26 @@ class DiscreteArrays(NamedTuple):
     meet: np.ndarray
 
 
+class ExpressionArrays(NamedTuple):
+    """What trees see after columns and conditions: p expressions of these.
+
+    learned (p, 2): first and last + 1 of the terms of each, as relations are in `InverseArrays`;
+    the number of a column is its place in the table, behind them are the conditions, and the
+    expressions before.
+    """
+
+    learned: np.ndarray
+    terms: np.ndarray
+    numbers: np.ndarray
+
+
 class DrawnArrays(NamedTuple):
     """How single events are completed with their q discrete columns, beside `DiscreteArrays`.
 
     column (q,): the column of the table that has the value of a code, -1 for none; value: for each
     value of each discrete column, float64. missing (q,): the code for which columns are missing, -1
-    for none, and gaps (q + 1,): these are gap[gaps[k]] to gap[gaps[k + 1]]. learned (p, 2), terms,
-    numbers: the learned columns that classifiers see after the conditions, as relations are in
-    `InverseArrays`; the number of a column is its place in the table, conditions are behind them.
+    for none, and gaps (q + 1,): these are gap[gaps[k]] to gap[gaps[k + 1]]. `ExpressionArrays` of
+    the same name have the learned columns that classifiers see.
     """
 
     column: np.ndarray
@@ -154,9 +166,6 @@ class DrawnArrays(NamedTuple):
     missing: np.ndarray
     gaps: np.ndarray
     gap: np.ndarray
-    learned: np.ndarray
-    terms: np.ndarray
-    numbers: np.ndarray
 
 
 def read_only(array: Any, dtype: Any) -> np.ndarray:

@@ -72,11 +72,12 @@ def check_exportable(flow: Flow) -> None:
             f" {flow.cuts.text} ({1 - flow.required:.1%}); export Flow(open_run(path),"
             " requires=False), and leave these out of its events"
         )
-    if flow.ratio is not None and len(flow.observables):
+    if flow.ratio is not None and flow.seen is None:
         raise ConfigError(
             "the rejection of this model sees the observables"
-            f" {', '.join(flow.observables.names)}, which an export does not compute; fit with"
-            " rejection=False or observables=[], or export Flow(open_run(path), rejects=False)"
+            f" {', '.join(flow.observables.names)}, not all of which an export computes (functions"
+            " of particles, comparisons); fit with rejection=False or other observables, or export"
+            " Flow(open_run(path), rejects=False)"
         )
     if flow.fills and flow.draws_columns:
         raise ConfigError("an export has missing values where the training had; use missing='keep'")
@@ -130,11 +131,12 @@ def _limits(flow: Flow) -> Arrays:
 
 
 def _ratio(flow: Flow) -> Arrays:
-    if flow.ratio is None:
+    if flow.ratio is None or flow.seen is None:
         return {}
     trees, n_inputs = forests(flow.ratio.to_bytes())
     numbers = [flow.ratio.ceiling, flow.ratio.acceptance, MOST_ATTEMPTS]
     return {
         **named("ratio", pack_trees(trees), n_inputs, 1),
         "ratio.numbers": np.array(numbers, dtype=np.float64),
+        **named("seen", flow.seen),
     }

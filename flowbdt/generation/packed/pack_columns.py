@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ...errors import ConfigError
 from ...tables.event_table import stored_range
+from ...tables.formulas.expressions import Expression
 from ...tables.formulas.particles import read_particles
 from ...tables.formulas.relations import Relation, order_relations
 from ...tables.transforms import ColumnTransform, TableTransform
 from ...tables.transforms.base import LARGEST
 from . import arrays
 from .array_file import Arrays, named
-from .arrays import InverseArrays, read_only
+from .arrays import ExpressionArrays, InverseArrays, read_only
 from .column_operations import operations
 
 BINARY: dict[type, int] = {
@@ -70,7 +71,7 @@ class TermBuilder:
         if isinstance(node, ast.UnaryOp):
             self.relate(node.operand, names)
             if isinstance(node.op, ast.Not | ast.Invert):
-                raise ConfigError(f"{ast.unparse(node)!r} of a relation is not compiled")
+                raise ConfigError(f"{ast.unparse(node)!r} is not compiled")
             if isinstance(node.op, ast.USub):
                 self.terms.append((arrays.NEGATE, self.put(0.0)))
             return
@@ -82,12 +83,32 @@ class TermBuilder:
             code = arrays.SUBTRACT if name == "deltaphi" else FUNCTIONS.get(name)
             operands = call.args if code else []
         if code is None:
-            raise ConfigError(f"{ast.unparse(node)!r} of a relation is not compiled")
+            raise ConfigError(f"{ast.unparse(node)!r} is not compiled")
         for each in operands:
             self.relate(each, names)
         self.terms.append((code, self.put(0.0)))
         if isinstance(node, ast.Call) and code == arrays.SUBTRACT:
             self.terms.append((arrays.WRAP, self.put(0.0)))
+
+
+def expression_arrays(
+    expressions: Mapping[str, Expression], names: Sequence[str]
+) -> ExpressionArrays:
+    """Return expressions by name of columns and conditions with these names.
+
+    Each may use those before it. Raises ConfigError for one that is not compiled.
+    """
+    build, rows, known = TermBuilder(), [], list(names)
+    for name, expression in expressions.items():
+        begin = len(build.terms)
+        build.relate(expression.tree, known)
+        rows.append((begin, len(build.terms)))
+        known.append(name)
+    return ExpressionArrays(
+        read_only(np.reshape(rows, (-1, 2)), np.int64),
+        read_only(np.reshape(build.terms, (-1, 2)), np.int64),
+        read_only(build.numbers, np.float64),
+    )
 
 
 def storage(dtype: str) -> tuple[int, float, float]:

@@ -12,7 +12,7 @@ from ...tables.transforms import TableTransform
 from ...trees.tree_arrays import Forest
 from .array_file import Arrays, named
 from .arrays import DiscreteArrays, DrawnArrays, read_only
-from .pack_columns import TermBuilder, storage
+from .pack_columns import expression_arrays, storage
 from .pack_steps import pack_trees
 
 
@@ -42,28 +42,23 @@ def drawn_arrays(transform: TableTransform) -> Arrays:
 
     Raises ConfigError for a learned column that is not compiled.
     """
-    skeleton, names, build = transform.skeleton, transform.names, TermBuilder()
-    columns, missing, gaps, learned = [], [], list[list[int]](), []
+    skeleton, names = transform.skeleton, transform.names
+    columns, missing, gaps = [], [], list[list[int]]()
     for name in skeleton.names:
         pattern = transform.patterns.get(name)
         columns.append(names.index(name) if pattern is None else -1)
         missing.append(-1 if pattern is None else pattern.missing)
         gaps.append([] if pattern is None else pattern.places)
-    for expression in transform.coordinates.learned.values():
-        begin = len(build.terms)
-        build.relate(expression.tree, [*names, *transform.conditions])
-        learned.append((begin, len(build.terms)))
+    learned = expression_arrays(transform.coordinates.learned, [*names, *transform.conditions])
     packed = DrawnArrays(
         read_only(columns, np.int64),
         read_only(np.concatenate(skeleton.values), np.float64),
         read_only(missing, np.int64),
         _edges(gaps),
         read_only([place for places in gaps for place in places], np.int64),
-        read_only(np.reshape(learned, (-1, 2)), np.int64),
-        read_only(np.reshape(build.terms, (-1, 2)), np.int64),
-        read_only(build.numbers, np.float64),
     )
-    return named("drawn", packed, len(transform.coordinates.relations))
+    n_computed = len(transform.coordinates.relations)
+    return {**named("drawn", learned), **named("drawn", packed, n_computed)}
 
 
 def pack_discrete(

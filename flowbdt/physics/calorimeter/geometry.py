@@ -42,7 +42,7 @@ class Layer:
         """Number of rings."""
         return len(self.r_edges) - 1
 
-    @property
+    @cached_property
     def n_voxels(self) -> int:
         """Number of voxels: rings times sectors."""
         return self.n_r * self.n_alpha
@@ -52,17 +52,22 @@ class Layer:
         """The range of its voxels in a shower."""
         return slice(self.first, self.first + self.n_voxels)
 
-    @property
+    @cached_property
     def radii(self) -> np.ndarray:
         """Middle of the ring of each voxel, (n_voxels,) float64, mm."""
         edges = np.array(self.r_edges)
         return np.tile((edges[:-1] + edges[1:]) * 0.5, self.n_alpha)
 
-    @property
+    @cached_property
     def angles(self) -> np.ndarray:
         """Middle of the sector of each voxel, (n_voxels,) float64, rad; 0 with one sector."""
         edges = np.linspace(-np.pi, np.pi, self.n_alpha + 1)
         return np.repeat((edges[:-1] + edges[1:]) * 0.5, self.n_r)
+
+    @cached_property
+    def positions(self) -> tuple[np.ndarray, np.ndarray]:
+        """Eta and phi positions of the voxels, (n_voxels,) each, mm."""
+        return self.radii * np.cos(self.angles), self.radii * np.sin(self.angles)
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ class Geometry:
     layers: tuple[Layer, ...]
     min_energy: float  # MeV: the official evaluation sets voxels below it to 0
 
-    @property
+    @cached_property
     def n_voxels(self) -> int:
         """Number of voxels of a shower."""
         return sum(layer.n_voxels for layer in self.layers)
@@ -85,7 +90,7 @@ class Geometry:
         """The detector's numbers of the layers."""
         return tuple(layer.number for layer in self.layers)
 
-    @property
+    @cached_property
     def with_angles(self) -> tuple[int, ...]:
         """Positions in `layers` of those with more than one sector: these have eta and phi."""
         return tuple(i for i, layer in enumerate(self.layers) if layer.n_alpha > 1)

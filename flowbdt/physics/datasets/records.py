@@ -68,7 +68,6 @@ class Record:
     licence: str
     cite: str
     number: int  # of the Zenodo record
-    reader: str  # the data set in `DATASETS` that reads the files
     usual: tuple[str, ...]  # names of the files that are fetched by default
     sources: tuple[str, ...]  # of names, sizes and checksums
     files: tuple[RecordFile, ...]
@@ -138,7 +137,7 @@ def _record(name: str, entry: dict) -> Record:
         usual=tuple(entry["usual"]),
         sources=tuple(entry["sources"]),
         files=tuple(files),
-        **{key: entry[key] for key in ("title", "doi", "licence", "cite", "reader")},
+        **{key: entry[key] for key in ("title", "doi", "licence", "cite")},
     )
 
 

@@ -92,6 +92,12 @@ class Coordinates:
         return {relation.target: relation.text for relation in self.relations}
 
     @property
+    def relative(self) -> dict[str, Expression]:
+        """Those of the learned columns that conditions are part of."""
+        given = {*self.conditions}
+        return {name: one for name, one in self.learned.items() if given & {*one.sources}}
+
+    @property
     def needed(self) -> set[str]:
         """The columns of the table that the relations need as they stand."""
         sources = {source for relation in self.relations for source in relation.sources}

@@ -483,6 +483,11 @@ class Observables:
             known.append(name)
         return replace(self, expressions=result)
 
+    def joined(self, others: Self) -> Self:
+        """Return these and then others, but for names that these have."""
+        own = self.expressions
+        return replace(self, expressions={**own, **others.expressions, **own})
+
     def known(self, columns: Columns, wanted: Collection[str] | None = None) -> dict[str, Any]:
         """Return columns and observables (n,) by name; all, or those needed for some of them."""
         needed = set(self.names if wanted is None else wanted)

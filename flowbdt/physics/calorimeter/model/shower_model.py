@@ -8,6 +8,7 @@ import itertools
 import json
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -156,7 +157,8 @@ class ShowerModel:
         self._compile()
         if self.rejection:
             key = seeding.derive(seed, "shower-rejection")
-            generated = self._candidates(np.tile(used.energies, GENERATED_PER_SHOWER), key)
+            repeated = np.tile(used.energies, GENERATED_PER_SHOWER)
+            generated = partial(self._candidates, repeated)
             ratio = learn_ratio(used, generated, key, self.n_threads)
             self._restore_ratio(ratio.to_bytes())
         return self

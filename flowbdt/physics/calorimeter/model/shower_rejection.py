@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -42,15 +42,20 @@ def rejection_inputs(showers: Showers) -> np.ndarray:
 
 
 def learn_ratio(
-    real: Showers, generated: Iterable[Showers], seed: int, n_threads: int
+    real: Showers, generated: Callable[[int], Iterable[Showers]], seed: int, n_threads: int
 ) -> DensityRatio:
-    """Learn from training showers and from blocks of generated ones.
+    """Learn from training showers and from those that ``generated`` makes with a seed, in blocks.
 
-    The incident energies of the generated showers are those of the training, over and over.
+    Their incident energies are those of the training, over and over. Others than those of the
+    classifier match what is kept, see `DensityRatio.matched`.
     """
-    new = np.vstack([rejection_inputs(block) for block in generated])
-    options: dict[str, Any] = {"conditional": True, "seed": seed, "n_threads": n_threads}
-    return DensityRatio.fit(rejection_inputs(real), new, None, **options)
+    options: dict[str, Any] = {"seed": seed, "n_threads": n_threads}
+    seen, new, others = (
+        np.vstack([rejection_inputs(block) for block in blocks])
+        for blocks in ([real], generated(seed), generated(seeding.derive(seed, "matching")))
+    )
+    ratio = DensityRatio.fit(seen, new, None, conditional=True, **options)
+    return ratio.matched(seen, others, None, **options)
 
 
 def attempt_seed(seed: int, block: int, attempt: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ....errors import InputError
-from ..geometry import Geometry, Layer
+from ..geometry import Geometry
 from ..shower_files import Showers
 
 TINY = 1e-16
@@ -94,7 +94,7 @@ def _of_block(showers: Showers) -> Features:
     energy = np.stack([layer.sum(axis=1) for layer in voxels], axis=1)
     radial = _moments(voxels, [one.radii for one in layers], showers.n)
     # eta and phi of the layers that have sectors
-    turned, places = [voxels[i] for i in angled], [positions(layers[i]) for i in angled]
+    turned, places = [voxels[i] for i in angled], [layers[i].positions for i in angled]
     flat = [_moments(turned, [place[axis] for place in places], showers.n) for axis in (0, 1)]
     return Features(
         showers.geometry,
@@ -119,8 +119,3 @@ def _moments(
         spread = energy @ position**2 / total - centres[:, i] ** 2
         widths[:, i] = np.sqrt(np.clip(spread, 0.0, None))
     return centres, widths
-
-
-def positions(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
-    """Return eta and phi positions of a layer's voxels, (n_voxels,) each, mm."""
-    return layer.radii * np.cos(layer.angles), layer.radii * np.sin(layer.angles)

@@ -1,0 +1,1 @@
+"""All studies on whatever public files lie in a folder."""
