@@ -426,8 +426,8 @@ class Trees {
     n_inputs_ = sizes[0];
     const auto table = file.get<std::int64_t>(name + ".table");
     const auto feature = feature_ = file.get<std::uint16_t>(name + ".feature");
-    const auto threshold = threshold_ = file.get<float>(name + ".threshold", feature.size);
-    const auto missing = missing_ = file.get<std::uint8_t>(name + ".missing", feature.size);
+    threshold_ = file.get<float>(name + ".threshold", feature.size);
+    missing_ = file.get<std::uint8_t>(name + ".missing", feature.size);
     leaves_ = file.get<float>(name + ".leaves");
     base_ = file.get<float>(name + ".base");
     file.require(table.size % 7 == 0, "forests");
@@ -1965,15 +1965,21 @@ namespace flowbdt {
 
 // ---------------------------------------------------------------------------------------------
 
+/// Numbers in which events are carried through the steps. Single ones take half of the time and move
+/// a column by some 1e-6 of its spread; they need the kernels, see FLOWBDT_IN_LANES.
+enum class Precision { kDouble, kSingle };
+
 /// A trained flow as it was exported. Never changes; share it between threads.
 class Model {
  public:
-  /// Reads a file. Throws FileError with what is wrong and what to do.
-  explicit Model(const std::string& path) : Model(detail::File(path)) {}
+  /// Reads a file. Throws FileError with what is wrong and what to do, ArgumentError for single
+  /// precision without kernels.
+  explicit Model(const std::string& path, Precision precision = Precision::kDouble)
+      : Model(detail::File(path), precision) {}
 
   /// Takes the bytes of a file that stay in memory, see `detail::File`.
   Model(const void* bytes, std::size_t size, const std::string& name, const std::string& advice)
-      : Model(detail::File(bytes, size, name, advice)) {}
+      : Model(detail::File(bytes, size, name, advice), Precision::kDouble) {}
 
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
@@ -2031,7 +2037,7 @@ class Model {
  private:
   friend class Generator;
 
-  explicit Model(detail::File&& file) : file_(std::move(file)) {
+  Model(detail::File&& file, Precision precision) : file_(std::move(file)) {
     way_ = detail::Way(file_);
     if (way_.n_latent() > 0) {
       steps_ = detail::Steps(file_);
@@ -2064,22 +2070,29 @@ class Model {
       file_.require(numbers[2] >= 1.0 && numbers[2] <= 1e6, "attempts");
       most_attempts_ = static_cast<std::size_t>(numbers[2]);
     }
-    quicken();
+    if (!quicken(precision == Precision::kSingle) && precision == Precision::kSingle)
+      throw ArgumentError("single precision needs the kernels: define FLOWBDT_IN_LANES and compile"
+                          " lanes*.cpp with the program, or take double precision");
   }
 
 #ifdef FLOWBDT_IN_LANES
-  void quicken() {
+  /// Finds kernels for this processor; returns whether there are some.
+  bool quicken(bool single) {
     const lanes::Kernels* found = lanes::kernels(nullptr);
-    if (found == nullptr) return;
-    if (steps_.m > 0) in_lanes_ = std::make_unique<lanes::LaneStepsOf<double>>(steps_, *found);
+    if (found == nullptr) return false;
+    if (steps_.m > 0 && single)
+      in_lanes_ = std::make_unique<lanes::LaneStepsOf<float>>(steps_, *found);
+    else if (steps_.m > 0)
+      in_lanes_ = std::make_unique<lanes::LaneStepsOf<double>>(steps_, *found);
     if (rejects()) ratio_.faster = std::make_shared<lanes::TreeSums>(ratio_, *found);
+    return true;
   }
 
   std::unique_ptr<detail::Walker> walker() const {
     return in_lanes_ ? in_lanes_->walker() : std::make_unique<detail::Walker>(steps_);
   }
 #else
-  void quicken() {}
+  bool quicken(bool) { return false; }
 
   std::unique_ptr<detail::Walker> walker() const {
     return std::make_unique<detail::Walker>(steps_);
