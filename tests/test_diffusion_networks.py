@@ -25,6 +25,7 @@ COUNTS = {
     "dataset 2": 517_969,
     "dataset 3": 1_221_153,
 }
+RING = (1, 3, 1)
 SMALL = Layers(((0, 1, 3, 4), (0, 2, 4, 6), (0, 1, 2)), (1, 4, 4))
 
 
@@ -64,7 +65,7 @@ def test_networks_answer_in_voxels(name):
 
 
 @pytest.mark.parametrize("shift", [1, 3, 7])
-@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("kernel", [(1, 1, 1), (3, 3, 3), (1, 3, 3)])
 def test_cylinder_convolution_commutes_with_rotation_in_alpha(kernel, shift):
     layer, x = CylinderConv(3, 4, kernel), picture(2, 3, 5, 10, 7)
     turned = layer(torch.roll(x, shift, dims=3))
@@ -89,6 +90,64 @@ def test_halving_and_doubling_turn_with_the_cylinder():
     two = down(torch.roll(x, 2, dims=3)) - torch.roll(down(x), 1, dims=3)
     one = up(torch.roll(small, 1, dims=3)) - torch.roll(up(small), 2, dims=3)
     assert max(two.abs().max(), one.abs().max()) < 1e-5
+
+
+def test_a_ring_in_one_dimension_is_the_same_as_in_three():
+    layer, up = (
+        CylinderConv(3, 4, (1, 4, 1), 2, padding=1),
+        CylinderUp(3, (1, 4, 1), (1, 8, 1), RING),
+    )
+    x, small = picture(2, 3, 1, 8, 1), picture(2, 3, 1, 4, 1)
+    wide = torch.cat([x[:, :, :, -1:], x, x[:, :, :, :1]], dim=3)
+    torch.testing.assert_close(layer(x), torch.nn.Conv3d.forward(layer, wide))
+    closed = torch.cat([small[:, :, :, -1:], small, small[:, :, :, :1]], dim=3)
+    whole = torch.nn.ConvTranspose3d.forward(up, closed)
+    torch.testing.assert_close(up(small), whole[:, :, :, 3:11])
+
+
+@pytest.mark.parametrize("fold", [1, 7, "all", [2, 10], [3, 7]])
+def test_folding_is_undone(fold):
+    net, x = CaloUNet("photons", [8, 8], n_blocks=1, fold=fold), picture(3, 1, 5, 10, 30)
+    assert torch.equal(net._unfolded(net._folded(x)), x)
+
+
+@pytest.mark.parametrize("shift", [2, 6])
+def test_a_network_of_rings_turns_with_the_shower(shift):
+    given = {"geometry": "photons", "fold": "all", "inverse": "mean", "angle": False}
+    net, x, noise = (
+        CaloUNet(widths=[8, 8, 16], n_blocks=1, **given),
+        picture(4, 368),
+        torch.zeros(4),
+    )
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+
+    def turned(voxels):
+        parts, first = [], 0
+        for layer, bins in zip(PHOTONS.edges, PHOTONS.n_alpha, strict=True):
+            size = bins * (len(layer) - 1)
+            part = voxels[:, first : first + size].reshape(len(voxels), bins, -1)
+            parts.append(torch.roll(part, shift if bins > 1 else 0, dims=1).flatten(1))
+            first += size
+        return torch.cat(parts, dim=1)
+
+    one, other = turned(net(x, noise, x[:, :1])), net(turned(x), noise, x[:, :1])
+    torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+    assert (one - net(x, noise, x[:, :1])).abs().max() > 0.1
+
+
+def test_a_fold_of_nothing_is_refused():
+    for fold in (0, [5, 0], [1, 2, 3], "some", None):
+        with pytest.raises(ConfigError, match="fold"):
+            CaloUNet("photons", fold=fold)
+
+
+def test_a_map_of_means_copies_values_and_takes_them_back():
+    mapping, x = GeometryMap(PHOTONS, jitter=0.0, inverse="mean"), picture(5, 368)
+    cylinder = mapping(x)
+    torch.testing.assert_close(mapping.inverse(cylinder), x)
+    first = torch.unique(cylinder[0, 0, 0])
+    assert set(first.tolist()) == {0.0, *x[0, :8].tolist()}  # 0 beyond the outermost ring
 
 
 @pytest.mark.parametrize("layers", [PHOTONS, PIONS, SMALL], ids=["photons", "pions", "small"])

@@ -234,6 +234,40 @@ def test_what_does_not_fit_is_refused(samples, changes, said):
         inputs_of(samples, **changes)
 
 
+def test_another_generator_becomes_weights_of_both_levels(samples):
+    """Its spectrum, resolution, efficiency and fakes; closed forms."""
+    inputs = inputs_of(samples)
+    rng = np.random.default_rng(7)
+    other = toy(8000, 0.3, 8, fakes=0.1)
+    other["x"] += np.where(other["is_gen"], rng.normal(0.1, 0.2, len(other["x"])), 0.0)
+    lost = rng.random(len(other["x"])) < 0.3 * other["is_gen"]
+    other["is_reco"], other["x"] = other["is_reco"] & ~lost, np.where(lost, np.nan, other["x"])
+    there = inputs_of((other, *samples[1:]), outside=None)
+    weight = inputs.with_generator("other", there).variations["other"]
+
+    def described(own, weight):
+        shift = (own.reco.x - own.truth.x)[own.both, 0]
+        of_both = weight[own.both] / weight[own.both].sum()
+        mean = of_both @ shift
+        efficiency = weight[own.both].sum() / weight[own.pass_truth].sum()
+        fakes = weight[own.fakes].sum() / weight[own.pass_reco].sum()
+        truth = np.average(own.truth.x[own.pass_truth, 0], weights=weight[own.pass_truth])
+        return np.array([truth, mean, np.sqrt(of_both @ (shift - mean) ** 2), efficiency, fakes])
+
+    before, found, exact = (
+        described(own, w)
+        for own, w in ((inputs, inputs.weight), (inputs, weight), (there, there.weight))
+    )
+    assert (np.abs(before - exact) > [0.2, 0.08, 0.05, 0.15, 0.03]).all()
+    assert (np.abs(found - exact) < [0.07, 0.03, 0.03, 0.04, 0.02]).all()
+    assert weight.sum() == pytest.approx(there.weight.sum())
+    with pytest.raises(InputError, match="a name of its own"):
+        inputs.with_generator("data", there)
+    far = inputs_of((toy(300, 9.0, 1), *samples[1:]), outside=None)
+    with pytest.raises(InputError, match="hardly overlap"):
+        inputs.with_generator("far", far)
+
+
 def test_a_few_events_out_of_range_are_told(samples):
     simulation, data, background = samples
     with pytest.warns(DataWarning, match="at the edge"):
@@ -296,12 +330,14 @@ def test_other_formats_and_wrong_names(tmp_path, capsys):
     write_table(tmp_path / "data.csv", EventTable.of({"x": simulation["x"][-150:]}))
     files = [tmp_path / "mc.h5", tmp_path / "data.csv", "-o", tmp_path / "o", "-q"]
     names = ["--truth", "gen_x", "--reco", "x", "--pass-truth", "is_gen", "--pass-reco", "is_reco"]
-    assert run("unfold", *files, *names, "--iterations", 1, "--replicas", 2) == 0
+    write_table(tmp_path / "other.csv", EventTable.of(toy(2000, 0.2, 4), missing=True))
+    more = ["--generator", f"other={tmp_path / 'other.csv'}"]
+    assert run("unfold", *files, *names, *more, "--iterations", 1, "--replicas", 2) == 0
     found = read_table(tmp_path / "o" / "unfolded.h5", ["gen_x", "data_1"])
     nominal = read_table(tmp_path / "o" / "unfolded.h5").weight
     assert found.column("data_1").sum() == pytest.approx(nominal.sum(), rel=0.4)
     spectrum = json.loads((tmp_path / "o" / "unfolding.json").read_text())["spectra"]["gen_x"]
-    assert set(spectrum["errors"]) == {"data", "simulation", "prior", "total"}
+    assert set(spectrum["errors"]) == {"data", "simulation", "other", "prior", "total"}
     covariance = np.array(spectrum["covariance"])
     np.testing.assert_allclose(np.sqrt(np.diag(covariance)), spectrum["errors"]["total"])
     before = (tmp_path / "o" / "replicas" / "0001.npy").read_bytes()

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.unfolding import pseudo_experiments, samples
 from experiments.unfolding.__main__ import bayes, summary
-from experiments.unfolding.samples import BY_HAND, CLOSURE, NATURE, made_up
+from experiments.unfolding.samples import BY_HAND, CLOSURE, NATURE, PYTHIA, made_up
 from flowbdt.evaluation.metrics import separation_of_shares
 from flowbdt.physics.jets.omnifold_files import SIX
 
@@ -37,24 +37,23 @@ def test_floor_of_the_separation_is_that_of_counting():
     one = expected * np.sqrt(2 / (samples.N_BINS - 1))  # scatter of a chi-squared of 49
     found = np.mean(samples.floors(truth, 5000))
     assert np.abs(found - expected) < 5 * one / np.sqrt(6 * samples.N_FLOORS / 2)
+    halves = samples.floors(truth, 10_000)
+    np.testing.assert_allclose(samples.floors(truth, 20_000), halves / 2)
 
 
 def test_cases_differ_in_what_is_lost_and_in_the_data():
-    tables = {
-        name: made_up(1000, seed, 0.3 * (name in ("data", "spare")))
-        for seed, name in enumerate(("simulation", "test", "data", "spare"))
-    }
+    tables = {PYTHIA: made_up(2000, 0, 0.0), NATURE: made_up(1000, 1, 0.3)}
     found = {name: samples.case(name, tables, 800, 600, 1) for name in (CLOSURE, BY_HAND, NATURE)}
     assert found[CLOSURE].inputs.both.all()
     assert found[BY_HAND].inputs.fakes.any()
     assert len(found[CLOSURE].truth) == 600 > len(found[BY_HAND].truth)
-    np.testing.assert_array_equal(found[NATURE].truth, tables["data"].x[:600])
+    np.testing.assert_array_equal(found[NATURE].truth, tables[NATURE].x[:600])
     for shares in found[NATURE].shares(found[NATURE].truth):
         assert shares.sum() == pytest.approx(1.0)
 
 
 def test_bayes_in_bins_comes_nearer_than_what_is_not_unfolded():
-    tables = {name: made_up(8000, k, 0.0) for k, name in enumerate(("simulation", "test"))}
+    tables = {PYTHIA: made_up(16000, 0, 0.0), NATURE: made_up(100, 1, 0.3)}
     given = samples.case(CLOSURE, tables, 8000, 8000, 1)
     unfolded = bayes(given, 1, None)["Bayes in bins"]["shares"]
     truth, seen = given.shares(given.truth), given.shares(given.inputs.data.x)

@@ -18,30 +18,18 @@ import numpy as np
 
 from experiments import common
 from experiments.calo_samplers import figure
+from experiments.calo_samplers.judge import Judge, Line, load
 from experiments.calochallenge.toys import SMOKE
 from experiments.samplers import settings
-from flowbdt import integrate, seeding
-from flowbdt.evaluation.metrics.base import Result
+from flowbdt import seeding
 from flowbdt.flow.parametrisations import FlowMatching
 from flowbdt.flow.schedules import SCHEDULES
-from flowbdt.flow.solvers import SOLVERS
 from flowbdt.networks import Trainer, TrainingConfig
 from flowbdt.networks.hybrid import stretch
 from flowbdt.networks.shower_network import ShowerNetwork, shower_trainer, train_shower_network
-from flowbdt.networks.voxel_coordinates import conditions
-from flowbdt.physics import read_showers, toy_showers
 from flowbdt.physics.calorimeter.model import ShowerModel
 from flowbdt.physics.calorimeter.model.energy_division import ShowerEnergies
-from flowbdt.physics.calorimeter.scores.features import high_level_features
-from flowbdt.physics.calorimeter.scores.histograms import separations
-from flowbdt.physics.calorimeter.scores.shower_judges import (
-    fast_auc,
-    high_level_inputs,
-    low_level_inputs,
-    shower_fpd,
-)
 from flowbdt.physics.calorimeter.shower_files import Showers
-from flowbdt.trees.boosted_trees import make_classifier
 
 LINE = FlowMatching()
 BUDGETS = (5, 10, 20, 50)
@@ -56,18 +44,6 @@ TURNS = 8
 
 SMOKE_NAMES = ("Euler = DDIM", "UniPC-2", "DDPM")
 TREES = "trees alone"
-Line = dict[str, Any]
-
-
-def load(options: Any) -> tuple[Showers, Showers]:
-    """Return showers to train and to judge."""
-    if options.data is None:
-        showers = toy_showers("photons", 240 if options.smoke else 4000, seed=1)
-    else:
-        showers = read_showers(options.data / "calochallenge" / "dataset_1_photons_1.hdf5")
-    half = seeding.split_mask(showers.n, 0.5)
-    train, test = showers.above().take(half), showers.above().take(~half)
-    return train, test.take(slice(0, options.showers))
 
 
 def trained(train: Showers, options: Any) -> ShowerNetwork:
@@ -83,25 +59,15 @@ def trained(train: Showers, options: Any) -> ShowerNetwork:
     return train_shower_network(train, trainer, flow=flow, turns=1 if options.smoke else TURNS)
 
 
-class Study:
-    """Showers to be like, the network, and energies of layers that all contenders share."""
+class Study(Judge):
+    """The network, and showers of trees at the same energies."""
 
     def __init__(self, options: Any) -> None:
-        self.options, (self.train, self.test) = options, load(options)
+        self.options, (self.train, test) = options, load(options)
         self.network = trained(self.train, options)
-        self.energies = self.test.energies
-        self.layers = self.network.energies.sample(self.energies, options.seed)
-        self.cond = conditions(self.energies, self.layers)
-
-    def shower_of(self, spec: dict[str, Any], grid: np.ndarray, start: Any = None) -> Showers:
-        """Return showers by a solver on a grid, from noise or from points of its first time."""
-        rng, field = np.random.default_rng(11 + self.options.seed), self.network.field
-        x0 = rng.standard_normal(self.test.voxels.shape)
-        if start is not None:
-            x0 = grid[0] * start + (1.0 - grid[0]) * x0
-        solver = SOLVERS.build(spec["solver"])
-        x = integrate(solver, field, x0, grid, self.cond, rng=rng).x
-        return self.network.coordinates.inverse(x, self.energies, self.layers)
+        super().__init__(
+            test, self.network.energies.sample(test.energies, options.seed), options.smoke
+        )
 
     def of_trees(self) -> Showers:
         """Return showers of the tree model at the same energies."""
@@ -126,34 +92,10 @@ class Study:
             found += [(name, spec, n) for n in sorted(n for n in steps if n is not None)]
         return found
 
-    def scored(self, made: Showers, auc: bool) -> Line:
-        """Return score -> [value, error], against the showers to be like."""
-        n = min(made.n, self.test.n)
-        real, made, smoke = self.test.take(slice(0, n)), made.take(slice(0, n)), self.options.smoke
-        each = separations(real, made, n_bootstrap=2 if smoke else 10, seed=1)
-        of_real, of_made = high_level_features(real), high_level_features(made)
-        mean = np.mean([[r.value, r.error] for r in each], axis=0)
-        by_name = {str(r.column): [float(r.value), float(r.error)] for r in each}
-        batches: Any = {"min_samples": n // 3, "max_samples": n, "n_batches": 4 if smoke else 10}
-        line: Line = {"separation": mean.tolist(), **by_name}
-        line["fpd"] = _pair(shower_fpd(of_real, of_made, **batches))
-        if auc and not smoke:
-            inputs = {"high": [high_level_inputs(one) for one in (of_real, of_made)]}
-            inputs["low"] = [low_level_inputs(one) for one in (real, made)]
-            few: Any = {"n_model_seeds": 1, "n_split_seeds": 1}
-            for level, (one, other) in inputs.items():
-                judged = fast_auc(one, other, level, make_classifier, **few)
-                line[f"auc_{level}"] = _pair(judged)
-        return line
-
-
-def _pair(result: Result) -> list[float]:
-    return [float(result.value), float(result.error)]
-
 
 def run(study: Study) -> list[Line]:
     """Return a line for the floor, every sampler, the trees, and every hybrid."""
-    options = study.options
+    options, net, seed = study.options, study.network, study.options.seed
     lines: dict[str, Line] = common.kept(options.output, {})
     judged = (options.auc or "").split(";")
 
@@ -175,14 +117,15 @@ def run(study: Study) -> list[Line]:
         x = study.network.coordinates.forward(start, np.random.default_rng(12))
         for at, n in WARM[: 1 if options.smoke else None]:
             grid, spec = stretch("uniform", n, at, 1.0), {"solver": "unipc"}
-            make = lambda g=grid, s=spec: study.shower_of(s, g, x)  # noqa: E731
+            make = lambda g=grid, s=spec: study.shower_of(net, s, g, x, seed)  # noqa: E731
             hybrid = "trees, noise, UniPC"
             add(f"trees, noise to t = {at:g}, UniPC {n}", make, n, sampler=hybrid)
     for name, spec, n in study.contenders():
         grid = SCHEDULES.build(spec["spacing"])(n)
         asked = common.n_evaluations({**spec, "n_steps": n})
         about = {"sampler": name, "settings": {**spec, "n_steps": n}}
-        add(f"{name}, {n} steps", lambda s=spec, g=grid: study.shower_of(s, g), asked, **about)
+        made = lambda s=spec, g=grid: study.shower_of(net, s, g, seed=seed)  # noqa: E731
+        add(f"{name}, {n} steps", made, asked, **about)
     return list(lines.values())
 
 

@@ -10,8 +10,10 @@ and taken up again. Needs torch.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import numpy as np
 
 from experiments import common
 from experiments.restart_hybrid import contenders as making
-from experiments.restart_hybrid.compared import Sample, Samples, compared
+from experiments.restart_hybrid.compared import Sample, Samples, compared, drawn
 from experiments.restart_hybrid.figure import draw
 from flowbdt import EventTable, FlowBDT, evaluate, integrate
 from flowbdt.atomic_files import to_plain, write_json
@@ -91,9 +93,10 @@ SMALL: dict[str, Any] = {
 
 
 def ingredients(
-    train: EventTable, options: Any, with_trees: bool
+    train: EventTable, options: Any, wanted: Sequence[str]
 ) -> tuple[FlowBDT, making.Fields, dict[str, float]]:
-    """Return the trees' model, all fields, and CPU seconds of each training."""
+    """Return the trees' model, the fields of contenders with texts, and CPU seconds of each."""
+    with_trees = not options.no_trees
     given: dict[str, Any] = {"relations": list(HLV_RELATIONS), "random_state": options.seed}
     given |= {"preset": options.preset, "rejection": False}
     given |= {} if with_trees and not options.smoke else SMALL
@@ -106,15 +109,19 @@ def ingredients(
     grid = np.append(np.asarray(trees.times), 1.0)
     if not with_trees:
         return model, making.Fields(net, trees, grid, None, None), {"network": seconds["network"]}
-    began = time.process_time()
-    again = train_trees(train, "adams_bashforth_2", making.INTERVAL.times(), **given)
-    seconds["trees of the interval"] = time.process_time() - began
-    if not np.array_equal(z, again.transform_.forward(train)):
-        raise SystemExit("the two tree models do not share their latent space")
-    began = time.process_time()
-    fixer = corrector(net, z.shape[1], 500 if options.smoke else 50_000, options.smoke)
-    seconds["corrector"] = time.process_time() - began
-    return model, making.Fields(net, trees, grid, tree_field(again), fixer), seconds
+    again, fixer = None, None
+    if making.asked(making.RESTARTS, wanted):
+        began = time.process_time()
+        short = train_trees(train, "adams_bashforth_2", making.INTERVAL.times(), **given)
+        seconds["trees of the interval"] = time.process_time() - began
+        if not np.array_equal(z, short.transform_.forward(train)):
+            raise SystemExit("the two tree models do not share their latent space")
+        again = tree_field(short)
+    if making.asked([making.corrected(N_FEW)], wanted):
+        began = time.process_time()
+        fixer = corrector(net, z.shape[1], 500 if options.smoke else 50_000, options.smoke)
+        seconds["corrector"] = time.process_time() - began
+    return model, making.Fields(net, trees, grid, again, fixer), seconds
 
 
 def same_latent_space(model: FlowBDT, folder: Path | None) -> None:
@@ -139,11 +146,17 @@ def shown(verdict: Evaluation) -> dict[str, Any]:
 
 
 def scored(
-    name: str, relay: Relay, model: FlowBDT, real: EventTable, train: EventTable, options: Any
+    name: str,
+    relay: Relay,
+    model: FlowBDT,
+    real: EventTable,
+    train: EventTable,
+    options: Any,
+    draw: int,
 ) -> tuple[dict[str, Any], Sample]:
     """Return one line of the table, and the events with all that was found of them."""
     began = time.process_time()
-    new = relay.sample(model, real.n, random_state=100 + options.seed)
+    new = relay.sample(model, real.n, random_state=100 + options.seed + 1000 * draw)
     cost = 1e6 * (time.process_time() - began) / real.n
     counts = relay.n_evaluations
     line = {"contender": name, "network": counts.get("network", 0)}
@@ -185,27 +198,29 @@ def study(options: Any) -> dict[str, Any]:
     if options.smoke:
         train, test = (t.take(slice(0, 300)) for t in (train, test))
         options.batches = 30
-    test = test.take(slice(0, options.events or test.n))
+    test = test.take(slice(options.skip, options.skip + (options.events or test.n)))
     lines: list[dict[str, Any]] = common.kept(options.output, [])
     done, samples = {line["contender"] for line in lines}, Samples(options.output, test.names)
     wanted = making.SMOKE if options.smoke else tuple((options.only or "").split(";"))
-    model, fields, seconds = ingredients(train, options, with_trees=not options.no_trees)
+    model, fields, seconds = ingredients(train, options, wanted)
     same_latent_space(model, options.output)
     losses: list[dict[str, Any]] = []
     if not options.no_trees:
         losses = difference(fields, model.transform_.forward(test), options.smoke)
         print(common.markdown([{k: f"{v:.4g}" for k, v in line.items()} for line in losses]))
     relays = making.networks(fields) if options.no_trees else making.contenders(fields, N_FEW)
-    for name, relay in relays.items():
-        if name in done or not any(text in name for text in wanted):
+    for (bare, relay), k in itertools.product(relays.items(), range(options.draws)):
+        name = drawn(bare, k)
+        if name in done or not any(text in bare for text in wanted):
             continue
-        line, samples[name] = scored(name, relay, model, test, train, options)
+        line, samples[name] = scored(name, relay, model, test, train, options, k)
         lines.append(line)
         short = {k: v for k, v in line.items() if " " not in k}
         print({k: v[:2] if isinstance(v, list) else v for k, v in short.items()}, flush=True)
         common.keep(lines, options.output)
     print(f"\n{table(lines)}\n")
-    pairs = compared(samples, test, options.seed)
+    given = (samples, test, options.seed)
+    pairs = [pair for k in range(options.draws) for pair in compared(*given, k)]
     print(f"{common.markdown(pairs)}\n" if pairs else "")
     if options.output is not None:
         draw(lines, options.output / "evaluations.png")
@@ -219,7 +234,9 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=6000, help="of the network (%(default)s)")
     parser.add_argument("--preset", default="balanced", help="of the trees (%(default)s)")
     parser.add_argument("--events", type=int, help="to judge; all by default")
+    parser.add_argument("--skip", type=int, default=0, help="test events (%(default)s)")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--draws", type=int, default=1, help="of each contender (%(default)s)")
     parser.add_argument("--only", help="contenders with one of these texts, separated by ;")
     parser.add_argument(
         "--no-trees", action="store_true", help="the network alone, trains no trees"

@@ -22,7 +22,11 @@ PAIRS = (
     ("DDPM, 200", "Restart (Heun), 16 steps"),
     ("DDPM, 200", "Restart (DPM++ 2M), 10 steps"),
     ("Heun, 400", "UniPC, 20"),
+    ("UniPC, 20", "UniPC, 8"),
+    ("UniPC, 20", "UniPC, 10"),
+    ("UniPC, 8", "trees to t = 0.75, UniPC 4"),
     ("UniPC, 10", "trees to t = 0.75, UniPC 4"),
+    ("UniPC, 20", "trees to t = 0.75, UniPC 3"),
     ("UniPC, 20", "trees to t = 0.75, UniPC 4"),
     ("UniPC, 20", "trees to t = 0.75, UniPC 8"),
     ("UniPC, 20", "trees, noise to t = 0.85, UniPC 2"),
@@ -74,10 +78,15 @@ class Samples:
         return self._known.get(name)
 
 
-def compared(samples: Samples, real: EventTable, seed: int) -> list[dict[str, str]]:
+def drawn(name: str, draw: int) -> str:
+    """Return the name of a contender's draw of events; the first has its own."""
+    return f"{name}, draw {draw + 1}" if draw else name
+
+
+def compared(samples: Samples, real: EventTable, seed: int, draw: int = 0) -> list[dict[str, str]]:
     """Return lines of a table: differences of `PAIRS`, errors of what both share left out."""
     lines = []
-    for names in PAIRS:
+    for names in (tuple(drawn(name, draw) for name in pair) for pair in PAIRS):
         found = {name: one for name in names if (one := samples.get(name)) is not None}
         if len(found) < 2:
             continue

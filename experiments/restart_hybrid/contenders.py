@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +30,7 @@ class Fields:
     """What the contenders are made of.
 
     ``trees`` know the boundaries of ``grid``, asked by Adams-Bashforth 3; ``again`` the times of
-    `INTERVAL`, asked by Adams-Bashforth 2. The last two are None where only networks are asked.
+    `INTERVAL`, asked by Adams-Bashforth 2. The last two are None where no contender needs them.
     """
 
     network: VelocityField
@@ -37,6 +38,20 @@ class Fields:
     grid: np.ndarray
     again: Any
     corrector: Corrector | None
+
+
+RESTARTS = {f"UniPC {n}, restart by trees x{k}": (n, k) for n in (4, 6, 8, 10) for k in (1, 3)}
+"""Name -> evaluations of the network and number of restarts, by trees of the interval."""
+
+
+def asked(names: Iterable[str], texts: Sequence[str]) -> bool:
+    """Return whether one of the names has one of the texts."""
+    return any(text in name for name in names for text in texts)
+
+
+def corrected(n_few: int) -> str:
+    """Return the name of few steps that trees correct."""
+    return f"UniPC {n_few}, corrected by trees"
 
 
 def alone(field: VelocityField, solver: Any, n_steps: int, spacing: Any = "uniform") -> Relay:
@@ -87,17 +102,16 @@ def handovers(fields: Fields) -> dict[str, Relay]:
 def restarts(fields: Fields) -> dict[str, Relay]:
     """Return Restart whose ways down are trees'."""
     relays = {}
-    for n in (4, 6, 8, 10):
-        for k in (1, 3):
-            line = Restarted(INTERVAL.sigma_min, INTERVAL.sigma_max, k, INTERVAL.steps)
-            legs = restart_by_trees(
-                fields.network,
-                {line: fields.again},
-                solver="unipc",
-                tree_solver="adams_bashforth_2",
-                n_steps=n,
-            )
-            relays[f"UniPC {n}, restart by trees x{k}"] = Relay(legs)
+    for name, (n, k) in RESTARTS.items() if fields.again is not None else ():
+        line = Restarted(INTERVAL.sigma_min, INTERVAL.sigma_max, k, INTERVAL.steps)
+        legs = restart_by_trees(
+            fields.network,
+            {line: fields.again},
+            solver="unipc",
+            tree_solver="adams_bashforth_2",
+            n_steps=n,
+        )
+        relays[name] = Relay(legs)
     early = _early(fields.grid)
     for n in (4, 6):
         legs = restart_by_trees(
@@ -134,8 +148,9 @@ def contenders(fields: Fields, n_few: int) -> dict[str, Relay]:
     relays = networks(fields)
     relays["trees alone"] = Relay([Leg("trees", fields.trees, AB3, fields.grid)])
     relays |= handovers(fields) | restarts(fields) | warm_starts(fields)
-    few = alone(fields.network, "unipc", n_few)
-    relays[f"UniPC {n_few}, corrected by trees"] = Relay(few.legs, fields.corrector)
+    if fields.corrector is not None:
+        few = alone(fields.network, "unipc", n_few)
+        relays[corrected(n_few)] = Relay(few.legs, fields.corrector)
     return relays
 
 

@@ -1,7 +1,7 @@
 """Coverage, covariance and bias of `flowbdt.physics.unfolding` on experiments drawn many times.
 
     python -m experiments.unfolding.pseudo_experiments [--sample normal] [--n 20] [--events 3000]
-        [--replicas 6] [--data FOLDER]
+        [--replicas 10] [--errors 20] [--data FOLDER]
 
 Of every sample the truth is known. ``normal``: mean 0 in the simulation and 0.3 in the data,
 resolution 0.3, efficiency a function of truth (a tenth is lost at the mean), 20% of the selected
@@ -9,7 +9,8 @@ events are fakes, 20% of the data are background. ``zjets``: jets of Pythia as s
 "Nature" as data, in blocks that share no event; a tenth is lost and a tenth is fakes, by hand.
 ``variations``: a normal truth again, everything seen; an alternative response with a shift of 0.1,
 and one with a resolution 1.2 times as wide, are given as weights, and what they do to the result
-is held against its closed form. Without replicas (``--replicas 0``) the bias is one in spreads.
+is held against its closed form. Only so many experiments as ``--errors`` says get replicas; with
+none the bias is one in spreads.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Normal:
 
 
 class ZJets:
-    """Blocks of jets, twice as many simulated ones as data; six observables in eight bins each."""
+    """Blocks of jets, as many simulated ones as data; six observables in eight bins each."""
 
     def __init__(self, n: int, folder: Path) -> None:
         self.n = n
@@ -106,9 +107,9 @@ class ZJets:
         """Return a block of about n events of the data. Raises IndexError if there is none left."""
         sizes = [stream(k, "block").poisson(self.n) for k in range(seed + 1)]
         start, end = sum(sizes[:-1]), sum(sizes)
-        if end > self._data.n or 2 * self.n * (seed + 1) > self._simulation.n:
+        if end > self._data.n or self.n * (seed + 1) > self._simulation.n:
             raise IndexError(f"there are no events for more than {seed} pseudo-experiments")
-        simulation = self._simulation.take(slice(2 * self.n * seed, 2 * self.n * (seed + 1)))
+        simulation = self._simulation.take(slice(self.n * seed, self.n * (seed + 1)))
         data = self._data.take(slice(start, end))
         passes = (
             flags(table, self._ranked, 2 * seed + i) for i, table in enumerate((simulation, data))
@@ -116,15 +117,15 @@ class ZJets:
         return case_inputs(simulation, data, *passes)
 
 
-def judge(sample: Normal | ZJets, n: int, replicas: int) -> None:
-    """Run and print one line per score."""
+def judge(sample: Normal | ZJets, n: int, replicas: int, n_errors: int) -> None:
+    """Run n experiments, the first ones with replicas, and print one line per score."""
     truth = sample.expected
     found, errors = [], []
     inside: dict[float, list[np.ndarray]] = {0.68: [], 0.95: []}
     for seed in range(n):
         result = unfold(sample.inputs(seed), n_iterations=N_ITERATIONS, random_state=seed)
         found.append(np.concatenate([result.histogram(*bins) for bins in sample.bins.items()]))
-        if not replicas:
+        if seed >= n_errors:
             continue
         own = unfolding_errors(result, replicas, prior=False)
         total = [own.table(*bins)["total"] for bins in sample.bins.items()]
@@ -187,18 +188,20 @@ def main() -> None:
     parser.add_argument("--sample", choices=["normal", "zjets", "variations"], default="normal")
     parser.add_argument("--n", type=int, default=20, help="pseudo-experiments (%(default)s)")
     parser.add_argument("--events", type=int, default=3000, help="of the data's truth")
-    parser.add_argument("--replicas", type=int, default=6)
+    parser.add_argument("--replicas", type=int, default=10, help="of each part (%(default)s)")
+    parser.add_argument("--errors", type=int, help="experiments with replicas (all)")
     parser.add_argument("--data", type=Path, help="folder of the jets")
     options = parser.parse_args()
+    n_errors = options.n if options.errors is None else options.errors
     start = time.process_time()
     if options.sample == "variations":
         judge_variations(options.n, options.events)
     elif options.sample == "normal":
-        judge(Normal(options.events), options.n, options.replicas)
+        judge(Normal(options.events), options.n, options.replicas, n_errors)
     else:
         if options.data is None:
             parser.error("zjets needs --data FOLDER")
-        judge(ZJets(options.events, options.data), options.n, options.replicas)
+        judge(ZJets(options.events, options.data), options.n, options.replicas, n_errors)
     print(f"{time.process_time() - start:.0f} CPU s")
 
 

@@ -18,7 +18,8 @@ N_BINS = 50
 N_FLOORS = 10
 LOST, FAKES = 0.1, 0.1
 
-CLOSURE, BY_HAND, NATURE = "closure", "closure, lost and fakes", "Nature"
+PYTHIA, NATURE = "Pythia26", "Nature"
+CLOSURE, BY_HAND = "closure", "closure, lost and fakes"
 CASES = (CLOSURE, BY_HAND, NATURE)
 
 
@@ -45,46 +46,46 @@ class Case:
 
 
 def sources(data: Path | None, smoke: bool, seed: int) -> dict[str, EventTable]:
-    """Return "simulation" and "test" of one generator, "data" and "spare" of another.
+    """Return Pythia 26 and "Nature" in an order by ``seed``, or made-up events in their place.
 
-    Jets at particle level with those at detector level as conditions: Pythia 26 and "Nature", of
-    the public files Herwig, or made-up ones. ``seed`` decides which are which.
+    Jets at particle level with those at detector level as conditions. Of the public files Herwig
+    takes the place of "Nature".
     """
     if data is None or not (data / "omnifold").is_dir():
-        n = 400 if smoke else 20_000
-        tilts = {"simulation": 0.0, "test": 0.0, "data": 0.3, "spare": 0.3}
-        return {name: made_up(n, 4 * seed + i, t) for i, (name, t) in enumerate(tilts.items())}
+        n = 800 if smoke else 40_000
+        return {PYTHIA: made_up(n, 2 * seed, 0.0), NATURE: made_up(n, 2 * seed + 1, 0.3)}
     other = "Herwig" if list((data / "omnifold").glob("Herwig_*")) else NATURE
-    pythia, nature = (
-        OmniFoldZJets(data / "omnifold", name, train_fraction=share, seed=seed)
-        for name, share in (("Pythia26", 0.7), (other, 0.5))
-    )
-    return {
-        "simulation": pythia.load("train"),
-        "test": pythia.load("test"),
-        "data": nature.load("test"),
-        "spare": nature.load("train"),
-    }
+    found = {}
+    for name, sample in ((PYTHIA, PYTHIA), (NATURE, other)):
+        table = OmniFoldZJets(data / "omnifold", sample, train_fraction=1.0).load("train")
+        found[name] = table.take(stream(seed, f"order of {name}").permutation(table.n))
+    return found
 
 
 def case(
     name: str, tables: dict[str, EventTable], n_simulated: int, n_data: int, seed: int
 ) -> Case:
-    """Return one of `CASES` from what `sources` returns."""
-    nature, by_hand = name == NATURE, name == BY_HAND
-    simulation = tables["simulation"].take(slice(0, n_simulated))
-    data = tables["data" if nature else "test"].take(slice(0, n_data))
-    spare = tables["spare" if nature else "simulation"]
+    """Return one of `CASES` from what `sources` returns, of as many events at most.
+
+    Within one generator half of the events are the simulation, the others the data.
+    """
+    simulation, data = tables[PYTHIA], tables[NATURE]
+    if name != NATURE:
+        half = simulation.n // 2
+        data, simulation = simulation.take(slice(half, None)), simulation.take(slice(0, half))
+    pool = data.x if name == NATURE else tables[PYTHIA].x
+    simulation, data = simulation.take(slice(0, n_simulated)), data.take(slice(0, n_data))
     ranked = np.sort(simulation.column("mass"))
     passes, data_passes = (
-        flags(table, ranked, 2 * seed + i, by_hand) for i, table in enumerate((simulation, data))
+        flags(table, ranked, 2 * seed + i, name == BY_HAND)
+        for i, table in enumerate((simulation, data))
     )
     truth = data.x[data_passes[0]]
     return Case(
         case_inputs(simulation, data, passes, data_passes),
         truth,
         [quantile_edges(truth[:, i], N_BINS) for i in range(len(SIX))],
-        floors(np.vstack([data.x, spare.x]), len(truth)),
+        floors(pool, len(truth)),
     )
 
 
@@ -133,8 +134,12 @@ def flags(
 
 
 def floors(truth: np.ndarray, n: int) -> np.ndarray:
-    """Return the separation x100 (d,) of n events against n others, mean of random pairs."""
-    found, n = [], min(n, len(truth) // 2)
+    """Return the separation x100 (d,) of n events against n others, mean of random pairs.
+
+    Of fewer than 2 n events halves are taken: the separation falls as one over their number.
+    """
+    found, asked = [], n
+    n = min(n, len(truth) // 2)
     for i in range(N_FLOORS):
         a, b = np.split(truth[stream(0, "floor", i).permutation(len(truth))[: 2 * n]], 2)
         ones = np.ones(n)
@@ -145,7 +150,7 @@ def floors(truth: np.ndarray, n: int) -> np.ndarray:
                 for p, q, e in zip(a.T, b.T, edges, strict=True)
             ]
         )
-    return np.mean(found, axis=0)
+    return np.mean(found, axis=0) * (n / asked)
 
 
 def made_up(n: int, seed: int, tilt: float) -> EventTable:

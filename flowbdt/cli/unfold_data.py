@@ -11,15 +11,17 @@ from ..errors import ConfigError
 from . import options
 from .options import say
 
+METHODS = ("omnifold", "posterior", "transport")
+
 
 def _pairs(_: click.Context, option: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:
-    """Read ``NAME=COLUMN``, repeatable."""
+    """Read ``NAME=COLUMN`` or ``NAME=FILE``, repeatable."""
     found = {}
     for text in value:
         name, equals, column = (part.strip() for part in text.partition("="))
         if not (equals and name and column) or name in found:
             raise ConfigError(
-                f"{option.opts[0]} is written NAME=COLUMN, once for each name; got {text!r}"
+                f"{option.opts[0]} is written {option.metavar}, once for each name; got {text!r}"
             )
         found[name] = column
     return found
@@ -63,8 +65,17 @@ def _pairs(_: click.Context, option: click.Parameter, value: tuple[str, ...]) ->
     " column; repeatable.",
 )
 @click.option(
+    "--generator",
+    "generators",
+    multiple=True,
+    metavar="NAME=FILE",
+    callback=_pairs,
+    help="Another simulation with the columns of SIMULATION: what it would change counts as a"
+    " variation; repeatable.",
+)
+@click.option(
     "--method",
-    type=click.Choice(["omnifold", "posterior", "transport"]),
+    type=options.Registered("..physics.unfolding.unfold", "METHODS", *METHODS),
     default="omnifold",
     help="Weights of simulated events by classifiers; draws of a flow of truth given reco; a flow"
     " from reco to truth.",

@@ -6,12 +6,13 @@ Its layers take pictures (n, channels, z, alpha, r), closed in alpha.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import silu
+from torch.nn.functional import conv1d, conv_transpose1d, pad, silu
 
 from ..errors import ConfigError, InputError
 from .backbones import BACKBONES, Backbone, check_condition
@@ -20,68 +21,104 @@ from .geometry_map import PHOTONS, PIONS, GeometryMap, Layers, coordinates
 ALPHA = 3
 """Axis of the angle."""
 
+Kernel = tuple[int, int, int]
+"""Sizes in z, alpha and r."""
+
+POINT = (1, 1, 1)
+
 
 def closed(x: Tensor, n: int) -> Tensor:
     """Return the picture with its last n bins in alpha before it and its first n behind it."""
     return torch.cat([x[:, :, :, -n:], x, x[:, :, :, :n]], dim=ALPHA) if n else x
 
 
+def is_ring(x: Tensor, kernel: Sequence[int]) -> bool:
+    """Return whether a picture has bins in alpha only: one dimension is several times faster."""
+    return (x.shape[2], x.shape[4], kernel[0], kernel[2]) == (1, 1, 1, 1)
+
+
 class CylinderConv(nn.Conv3d):
-    """A 3-d convolution, periodic in alpha, padded by zeros in z and r."""
+    """A 3-d convolution, periodic in alpha, padded by zeros in z and r.
+
+    Along an axis of kernel 1 there is neither padding nor stride.
+    """
 
     def __init__(
         self,
         n_in: int,
         n_out: int,
-        kernel: int | tuple[int, int, int] = 3,
+        kernel: Kernel = (3, 3, 3),
         stride: int = 1,
         padding: int | None = None,
         bias: bool = True,
     ) -> None:
-        around = (kernel if isinstance(kernel, int) else kernel[1]) // 2
-        self.around = around if padding is None else padding
-        rest = (self.around, 0, self.around)
-        super().__init__(n_in, n_out, kernel, stride=stride, padding=rest, bias=bias)
+        self.around = kernel[1] // 2 if padding is None else padding
+        rest = [self.around if size > 1 else 0 for size in kernel]
+        steps = _wide(kernel, (stride, stride, stride))
+        super().__init__(n_in, n_out, kernel, steps, (rest[0], 0, rest[2]), bias=bias)
 
     def forward(self, input: Tensor) -> Tensor:
-        return super().forward(closed(input, self.around))
+        wide = closed(input, self.around)
+        if not is_ring(wide, self.kernel_size):
+            return super().forward(wide)
+        flat = conv1d(wide[:, :, 0, :, 0], self.weight[:, :, 0, :, 0], self.bias, self.stride[1])
+        return flat[:, :, None, :, None]
 
 
 class CylinderUp(nn.ConvTranspose3d):
     """A transposed convolution of stride 2, periodic in alpha, to a fixed shape.
 
     The kernel is 4 in alpha and r. In z it is 3 for an odd target and 4 for an even one, so that
-    twice the number of layers, or one less, come out.
+    twice the number of layers, or one less, come out. An axis that `narrow` says is not halved
+    stays as it is.
     """
 
-    def __init__(self, n_channels: int, shape: Sequence[int], target: Sequence[int]) -> None:
+    def __init__(
+        self,
+        n_channels: int,
+        shape: Sequence[int],
+        target: Sequence[int],
+        narrow: Kernel = (3, 3, 3),
+    ) -> None:
         self.target = tuple(target)
-        kernel = (4 if target[0] % 2 == 0 else 3, 4, 4)
-        extra = target[2] - (2 * shape[2])
+        kernel = _wide(narrow, (4 if target[0] % 2 == 0 else 3, 4, 4))
+        extra = target[2] - (2 * shape[2]) if kernel[2] > 1 else 0
         super().__init__(
             n_channels,
             n_channels,
             kernel,
-            stride=2,
-            padding=(1, 0, 1),
+            stride=_wide(narrow, (2, 2, 2)),
+            padding=(int(kernel[0] > 1), 0, int(kernel[2] > 1)),
             output_padding=(0, 0, extra),
         )
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         # one more bin on both sides, whose contribution beyond the full turn is cut off
-        wide = super().forward(closed(input, 1))
+        x = closed(input, 1)
+        if is_ring(x, self.kernel_size):
+            flat = conv_transpose1d(x[:, :, 0, :, 0], self.weight[:, :, 0, :, 0], self.bias, 2)
+            wide = flat[:, :, None, :, None]
+        else:
+            wide = super().forward(x)
         return wide[:, :, :, 3 : 3 + self.target[1]]
 
 
 class Block(nn.Module):
     """Two convolutions with group norms, shifted by the condition, with a residual connection."""
 
-    def __init__(self, n_in: int, n_out: int, n_condition: int = 0, groups: int = 8) -> None:
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        n_condition: int = 0,
+        groups: int = 8,
+        kernel: Kernel = (3, 3, 3),
+    ) -> None:
         super().__init__()
         self.condition = nn.Linear(n_condition, n_out) if n_condition else None
-        self.first = nn.Sequential(CylinderConv(n_in, n_out), nn.GroupNorm(groups, n_out))
-        self.second = nn.Sequential(CylinderConv(n_out, n_out), nn.GroupNorm(groups, n_out))
-        self.skip = nn.Identity() if n_in == n_out else CylinderConv(n_in, n_out, 1)
+        self.first = nn.Sequential(CylinderConv(n_in, n_out, kernel), nn.GroupNorm(groups, n_out))
+        self.second = nn.Sequential(CylinderConv(n_out, n_out, kernel), nn.GroupNorm(groups, n_out))
+        self.skip = nn.Identity() if n_in == n_out else CylinderConv(n_in, n_out, POINT)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         h = silu(self.first(x))
@@ -101,9 +138,9 @@ class LinearAttention(nn.Module):
         super().__init__()
         self.heads, self.width = heads, width
         self.before = nn.GroupNorm(1, n_channels)
-        self.question = CylinderConv(n_channels, 3 * heads * width, 1, bias=False)
+        self.question = CylinderConv(n_channels, 3 * heads * width, POINT, bias=False)
         self.answer = nn.Sequential(
-            CylinderConv(heads * width, n_channels, 1), nn.GroupNorm(1, n_channels)
+            CylinderConv(heads * width, n_channels, POINT), nn.GroupNorm(1, n_channels)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -133,37 +170,41 @@ class CylinderUNet(nn.Module):
         groups: int = 8,  # of the group norms
         n_blocks: int = 2,  # of each level
         n_out: int = 1,  # channels of the output
+        kernel: Kernel = (3, 3, 3),  # 1 along an axis that is neither convolved nor halved
     ) -> None:
         super().__init__()
         each = n_condition // n_inputs
         self.inputs = nn.ModuleList(_embedding(each) for _ in range(n_inputs))
         shapes = [tuple(shape)]
         for _ in widths[2:]:
-            shapes.append(_halved(shapes[-1]))
+            shapes.append(_halved(shapes[-1], kernel))
         total, pairs = each * n_inputs, list(itertools.pairwise(widths))
-        self.first = CylinderConv(n_channels, widths[0])
-        self.down = nn.ModuleList(_Level(a, b, total, groups, n_blocks) for a, b in pairs)
+        given: Any = {"n_condition": total, "groups": groups, "kernel": kernel}
+        self.first = CylinderConv(n_channels, widths[0], kernel)
+        self.down = nn.ModuleList(_Level(a, b, n_blocks, **given) for a, b in pairs)
         self.shrink = nn.ModuleList(
-            CylinderConv(width, width, (3, 4, 4), 2, padding=1) for width in widths[1:-1]
+            CylinderConv(width, width, _wide(kernel, (3, 4, 4)), 2, padding=1)
+            for width in widths[1:-1]
         )
         deep = widths[-1]
-        self.before = Block(deep, deep, total, groups)
+        self.before = Block(deep, deep, **given)
         self.middle = LinearAttention(deep)
-        self.after = Block(deep, deep, total, groups)
+        self.after = Block(deep, deep, **given)
         # going up, each level ends with the width at which the next one began
         ends = [a for a, _ in reversed(pairs)]
         self.up = nn.ModuleList(
-            _Level(2 * b, a, total, groups, n_blocks)
+            _Level(2 * b, a, n_blocks, **given)
             for (_, b), a in zip(reversed(pairs), ends, strict=True)
         )
         self.grow = nn.ModuleList(
-            CylinderUp(width, small, large)
+            CylinderUp(width, small, large, kernel)
             for width, small, large in zip(
                 ends[:-1], reversed(shapes[1:]), reversed(shapes[:-1]), strict=True
             )
         )
         self.last = nn.Sequential(
-            Block(widths[0], widths[1], 0, groups), CylinderConv(widths[1], n_out, 1)
+            Block(widths[0], widths[1], 0, groups, kernel),
+            CylinderConv(widths[1], n_out, POINT),
         )
 
     def forward(self, picture: Tensor, inputs: Sequence[Tensor]) -> Tensor:
@@ -188,12 +229,10 @@ class CylinderUNet(nn.Module):
 class _Level(nn.Module):
     """Blocks and attention."""
 
-    def __init__(self, n_in: int, n_out: int, n_condition: int, groups: int, n_blocks: int) -> None:
+    def __init__(self, n_in: int, n_out: int, n_blocks: int, **of_blocks: Any) -> None:
         super().__init__()
         ends = [n_in, *[n_out] * n_blocks]
-        self.blocks = nn.ModuleList(
-            Block(a, b, n_condition, groups) for a, b in itertools.pairwise(ends)
-        )
+        self.blocks = nn.ModuleList(Block(a, b, **of_blocks) for a, b in itertools.pairwise(ends))
         self.attention = LinearAttention(n_out)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
@@ -210,12 +249,20 @@ def _embedding(width: int) -> nn.Sequential:
     )
 
 
-def _halved(shape: Sequence[int]) -> tuple[int, int, int]:
+def _halved(shape: Sequence[int], kernel: Kernel) -> tuple[int, ...]:
     """Return the shape after kernel (3, 4, 4), stride 2, one bin of padding."""
     z, alpha, r = shape
-    if min(alpha, r) < 2:
+    if alpha < 2 or (r < 2 and kernel[2] > 1):
         raise ConfigError(f"a cylinder of shape {tuple(shape)} cannot be halved: use fewer widths")
-    return (z - 1) // 2 + 1, (alpha - 2) // 2 + 1, (r - 2) // 2 + 1
+    smaller = (z - 1) // 2 + 1, (alpha - 2) // 2 + 1, (r - 2) // 2 + 1
+    kept = zip(kernel, shape, smaller, strict=True)
+    return tuple(new if size > 1 else old for size, old, new in kept)
+
+
+def _wide(kernel: Kernel, sizes: Kernel) -> Kernel:
+    """Return sizes, but 1 along axes of kernel 1."""
+    z, alpha, r = (new if size > 1 else 1 for size, new in zip(kernel, sizes, strict=True))
+    return z, alpha, r
 
 
 @BACKBONES.register("cylinder_unet")
@@ -238,28 +285,37 @@ class CaloUNet(Backbone):
         angle: bool | None = None,  # as an input; None: for the irregular geometries
         inverse: str = "pseudo",  # see `GeometryMap`
         n_blocks: int = 2,  # of each level
-        fold: int = 1,  # neighbouring rings that are channels of one: fewer places, less time
+        # neighbouring rings that are channels of one: fewer places, less time; or [layers, rings],
+        # and an axis left with one place is not convolved; or 'all': only alpha is left
+        fold: Any = 1,
     ) -> None:
         super().__init__()
         self.geometry, self.widths, self.n_conditions = geometry, list(widths), n_conditions
         self.angle, self.inverse, self.n_blocks, self.fold = angle, inverse, n_blocks, fold
-        if min(n_blocks, fold) < 1:
-            raise ConfigError(f"n_blocks and fold must be above 0, got {n_blocks} and {fold}")
+        if n_blocks < 1:
+            raise ConfigError(f"n_blocks must be above 0, got {n_blocks}")
         layers = _layers(geometry)
         self._shape = tuple(geometry) if layers is None else layers.shape
+        self._fold = _folds(fold, self._shape)
         self.map = None if layers is None else GeometryMap(layers, inverse=inverse)
         shown = layers is not None if angle is None else angle
         where = self._folded(coordinates(layers, self._shape, shown)[None])
+        kernel: Kernel = (3, 3, 3)
+        if not isinstance(fold, int):
+            kernel = _wide((where.shape[2], 3, where.shape[4]), kernel)
+            if kernel == (1, 3, 1) and not shown:
+                where = where[:, :0]  # z and r are the same at every place
         self.register_buffer("where", where, persistent=False)
-        n_condition, channels = 64 * (1 + n_conditions), fold + int(where.shape[1])
+        n_condition, n_fold = 64 * (1 + n_conditions), math.prod(self._fold)
         self.unet = CylinderUNet(
             where.shape[2:],
-            channels,
+            n_fold + int(where.shape[1]),
             widths,
             1 + n_conditions,
             n_condition,
             n_blocks=n_blocks,
-            n_out=fold,
+            n_out=n_fold,
+            kernel=kernel,
         )
 
     @property
@@ -271,9 +327,17 @@ class CaloUNet(Backbone):
         return int(z * alpha * r)
 
     def _folded(self, picture: Tensor) -> Tensor:
-        """Return (n, channels fold, z, alpha, r / fold), with empty rings up to a multiple."""
-        padded = nn.functional.pad(picture, (0, -picture.shape[-1] % self.fold))
-        return padded.unflatten(-1, (-1, self.fold)).movedim(-1, 1).flatten(1, 2)
+        """Return (n, folds, z / fold, alpha, r / fold), with empty bins up to a multiple."""
+        z, r = self._fold
+        more = (0, -picture.shape[-1] % r, 0, 0, 0, -picture.shape[2] % z)
+        split = pad(picture, more).unflatten(-1, (-1, r)).unflatten(2, (-1, z))
+        return split.movedim((-1, 3), (1, 2)).flatten(1, 3)
+
+    def _unfolded(self, folded: Tensor) -> Tensor:
+        """Return (n, 1, z, alpha, r): the inverse of `_folded` for one channel."""
+        z, r = self._fold
+        split = folded.unflatten(1, (r, z)).movedim((1, 2), (-1, 2)).flatten(1, 2).flatten(-2)
+        return split[:, None, : self._shape[0], :, : self._shape[2]]
 
     def forward(self, x: Tensor, noise: Tensor, cond: Tensor | None = None) -> Tensor:
         check_condition(cond, self.n_conditions)
@@ -285,8 +349,21 @@ class CaloUNet(Backbone):
         where = self.where.to(x.dtype).expand(len(x), -1, -1, -1, -1)
         inputs = [noise, *([] if cond is None else cond.unbind(1))]
         predicted = self.unet(torch.cat([self._folded(picture), where], dim=1), inputs)
-        predicted = predicted.movedim(1, -1).flatten(-2)[:, None, ..., : self._shape[2]]
+        predicted = self._unfolded(predicted)
         return predicted.flatten(1) if self.map is None else self.map.inverse(predicted)
+
+
+def _folds(fold: Any, shape: Sequence[int]) -> tuple[int, int]:
+    """Return how many layers and rings are channels of one place."""
+    if fold == "all":
+        return shape[0], shape[2]
+    try:
+        z, r = (1, fold) if isinstance(fold, int) else fold
+        if min(z, r) >= 1:
+            return int(z), int(r)
+    except (TypeError, ValueError):
+        pass
+    raise ConfigError(f"fold must be a number above 0, [layers, rings] or 'all', got {fold!r}")
 
 
 def _layers(geometry: Any) -> Layers | None:

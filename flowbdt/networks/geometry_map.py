@@ -64,13 +64,18 @@ class Layers:
         return (self.split(layer) > 0).T.astype(float)
 
 
+INVERSES = ("pseudo", "sum", "mean")
+
+
 class GeometryMap(nn.Module):
     """Trained linear maps from each layer's rings to the cylinder's and back.
 
     They begin as the split by area, which conserves energy, and its inverse, both with normal
     numbers of width ``jitter``: 'pseudo', the pseudo-inverse as published, or 'sum', which
     conserves the energy of any picture inside the layer, not only of mapped ones. Layers with a
-    single alpha bin are divided evenly over all bins on the way in and summed on the way out.
+    single alpha bin are divided evenly over all bins on the way in and summed on the way out. With
+    'mean' values are copied on the way in and averaged on the way out, which is for coordinates
+    that do not add up, such as logarithms.
 
     Amram, Pedro 2023, arXiv 2308.03876, section on geometry latent mapping (GLaM).
     """
@@ -79,13 +84,17 @@ class GeometryMap(nn.Module):
         self, layers: Layers, jitter: float = 1e-5, inverse: str = "pseudo", seed: int = 0
     ) -> None:
         super().__init__()
-        if inverse not in ("pseudo", "sum"):
-            raise ConfigError(f"inverse of the geometry map is 'pseudo' or 'sum', not {inverse!r}")
+        if inverse not in INVERSES:
+            known = ", ".join(map(repr, INVERSES))
+            raise ConfigError(f"inverse of the geometry map is one of {known}, not {inverse!r}")
         self.layers, rng = layers, np.random.default_rng(seed)
         numbers = range(len(layers.edges))
-        split = [layers.split(i) for i in numbers]
-        pseudo = inverse == "pseudo"
-        back = [np.linalg.pinv(s) for s in split] if pseudo else [layers.merge(i) for i in numbers]
+        split, merge = [layers.split(i) for i in numbers], [layers.merge(i) for i in numbers]
+        back, self.copied = merge, inverse == "mean"
+        if inverse == "pseudo":
+            back = [np.linalg.pinv(s) for s in split]
+        if self.copied:
+            split, back = [m.T for m in merge], [m / m.sum(axis=1, keepdims=True) for m in merge]
         self.into = nn.ParameterList(_initial(matrix, jitter, rng) for matrix in split)
         self.back = nn.ParameterList(_initial(matrix, jitter, rng) for matrix in back)
 
@@ -97,7 +106,9 @@ class GeometryMap(nn.Module):
             voxels = x[:, first : first + bins * n_rings].reshape(-1, bins, n_rings)
             first += bins * n_rings
             plane = voxels @ matrix.T
-            planes.append(plane if bins == n_alpha else plane.expand(-1, n_alpha, -1) / n_alpha)
+            if bins != n_alpha:
+                plane = plane.expand(-1, n_alpha, -1) / (1 if self.copied else n_alpha)
+            planes.append(plane)
         return torch.stack(planes, dim=1)[:, None]
 
     def inverse(self, cylinder: Tensor) -> Tensor:
@@ -106,7 +117,7 @@ class GeometryMap(nn.Module):
         for i, (bins, matrix) in enumerate(zip(self.layers.n_alpha, self.back, strict=True)):
             plane = cylinder[:, 0, i]
             if bins != n_alpha:
-                plane = plane.sum(1, keepdim=True)
+                plane = (torch.mean if self.copied else torch.sum)(plane, 1, keepdim=True)
             voxels.append((plane @ matrix.T).flatten(1))
         return torch.cat(voxels, dim=1)
 

@@ -163,6 +163,28 @@ def shower_trainer(
     return Trainer(shower_backbone(train.geometry, backbone), objective, config)
 
 
+def training_inputs(
+    train: Showers, seed: int, turns: int
+) -> tuple[VoxelCoordinates, np.ndarray, np.ndarray]:
+    """Return coordinates learned from showers above the threshold, and theirs with conditions.
+
+    Arrays (turns n, voxels) and (turns n, 1 + layers): ``turns`` copies of each of n showers,
+    turned and mirrored about the axis at random.
+    """
+    coordinates = VoxelCoordinates.of(train, stream(seed, "shower-coordinates"))
+    streams = [stream(seed, "shower-turns", i) for i in range(turns)]
+    copies = [_inputs(coordinates, turned(train, rng), rng) for rng in streams]
+    x, cond = (np.concatenate(parts) for parts in zip(*copies, strict=True))
+    return coordinates, x, cond
+
+
+def _inputs(
+    coordinates: VoxelCoordinates, showers: Showers, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    layers = showers.geometry.layer_energies(showers.voxels)
+    return coordinates.forward(showers, rng), conditions(showers.energies, layers)
+
+
 def train_shower_network(
     train: Showers,
     trainer: Trainer,
@@ -188,18 +210,11 @@ def train_shower_network(
     turns : copies of each shower, turned and mirrored about the axis at random
     valid, folder, checkpoint_every, stop_at : see `Trainer.fit`; ``valid`` are other showers
     """
-    train = train.above()
-    seed = trainer.config.seed
-    coordinates = VoxelCoordinates.of(train, stream(seed, "shower-coordinates"))
-
-    def inputs(showers: Showers, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        layers = showers.geometry.layer_energies(showers.voxels)
-        return coordinates.forward(showers, rng), conditions(showers.energies, layers)
-
-    streams = [stream(seed, "shower-turns", i) for i in range(turns)]
-    copies = [inputs(turned(train, rng), rng) for rng in streams]
-    x, cond = (np.concatenate(parts) for parts in zip(*copies, strict=True))
-    checked = None if valid is None else inputs(valid.above(), stream(seed, "shower-valid"))
+    train, seed = train.above(), trainer.config.seed
+    coordinates, x, cond = training_inputs(train, seed, turns)
+    checked = None
+    if valid is not None:
+        checked = _inputs(coordinates, valid.above(), stream(seed, "shower-valid"))
     given: Any = {"folder": folder, "checkpoint_every": checkpoint_every, "stop_at": stop_at}
     trainer.fit(x, cond, valid=checked, **given)
     layers = train.geometry.layer_energies(train.voxels)

@@ -16,6 +16,16 @@ from ...tables import checks
 from ...tables.event_table import EventTable
 from ...tables.formats import read_table
 from ...trees.signed_weights import with_positive_weights
+from .odds import CrossFittedOdds, Trees, folds
+
+FEWEST = 100
+"""Simulated events that pass both levels."""
+
+LEAST_REACHED = 0.8
+"""Share of another simulation that weights must make."""
+
+PARTS_OF_ERRORS = ("data", "simulation", "training", "prior", "total")
+"""What errors are from, beside variations."""
 
 FEW_EVENTS, FEW_OUTSIDE, MOST_OUTSIDE = 5, 0.001, 0.01
 """Events, and shares of the data, beyond the simulation's range: above them it is told, or refused.
@@ -67,7 +77,7 @@ class UnfoldingInputs:
         background_weight: Any = None,
         variations: Mapping[str, Any] | None = None,
         background_variations: Mapping[str, Any] | None = None,
-        outside: str = "refuse",
+        outside: str | None = "refuse",
     ) -> Self:
         """Check and collect what is unfolded.
 
@@ -78,7 +88,8 @@ class UnfoldingInputs:
             position
         weight, data_weight, background_weight : (n,), 1 by default
         pass_truth, pass_reco : (n,) of truth values; all pass by default
-        outside : "refuse" or "keep" data of which more than 1% are beyond the simulation's range
+        outside : "refuse" or "keep" data of which more than 1% are beyond the simulation's range;
+            None does not look, as of a simulation for `with_generator` alone
 
         Raises
         ------
@@ -132,13 +143,20 @@ class UnfoldingInputs:
         background: str | Path | None = None,
         background_weight: str | None = None,
         variations: Mapping[str, str] | None = None,
-        outside: str = "refuse",
+        generators: Mapping[str, str | Path] | None = None,
+        outside: str | None = "refuse",
     ) -> Self:
         """Read files of any format that `flowbdt.read_table` knows; names and patterns as there.
 
         ``variations`` are columns of alternative weights by name; a background file that has the
-        column takes part in the variation. Errors are those of `of` and `read_table`.
+        column takes part in the variation. ``generators`` are files with the columns of the
+        simulation, see `with_generator`. Errors are those of `of` and `read_table`.
         """
+        levels: dict[str, Any] = {
+            "weight": weight,
+            "pass_truth": pass_truth,
+            "pass_reco": pass_reco,
+        }
         columns: dict[str, Any] = {
             name: read_table(simulation, names, missing=True)
             for name, names in (("truth", truth), ("reco", reco))
@@ -161,7 +179,11 @@ class UnfoldingInputs:
             given["background_variations"] = {
                 name: _column(background, c) for name, c in varied.items() if c in known
             }
-        return cls.of(**columns, data=_level(data, names), outside=outside, **given)
+        inputs = cls.of(**columns, data=_level(data, names), outside=outside, **given)
+        for name, path in (generators or {}).items():
+            other = cls.read(path, data, truth, reco, **levels, outside=None)
+            inputs = inputs.with_generator(name, other)
+        return inputs
 
     @property
     def n(self) -> int:
@@ -214,11 +236,54 @@ class UnfoldingInputs:
             changed = replace(changed, background=replace(self.background, weight=weight))
         return changed
 
-    def _with_positive_weights(self) -> Self:
-        """Return the inputs with non-negative weights of the same densities, if some are not."""
+    def with_generator(self, name: str, other: UnfoldingInputs, seed: int = 0) -> Self:
+        """Return the inputs with a variation whose weights make the simulation look like another.
+
+        Boosted classifiers see both levels of an event and what it passes, so that the spectrum,
+        the response, the efficiency and the fakes of the other simulation are taken over where the
+        two overlap.
+
+        Raises InputError if columns differ, if the name is taken or is none, or if the two hardly
+        overlap: weights make less than 80% of the other, or are worth fewer than 100 events.
+        """
+        for mine, its in ((self.truth, other.truth), (self.reco, other.reco)):
+            checks.known_columns(mine.names, its.names, f"generator {name!r}")
+        if name in self.variations:
+            raise InputError(f"there are two variations {name!r}: give each a name of its own")
+        fold, rows = [], []
+        both: tuple[UnfoldingInputs, ...] = (self, other)
+        for i, inputs in enumerate(both):
+            fold.append(folds(inputs.n, Trees().n_folds, seed, f"{name} {i}"))
+            rows.append(inputs.pairs.x)
+            if len(self.truth.names) == len(self.reco.names):  # trees are slow to find differences
+                truth, reco = np.hsplit(rows[-1], 2)
+                rows[-1] = np.hstack([truth, reco, reco - truth])
+        odds = CrossFittedOdds(np.concatenate(rows), np.concatenate(fold), Trees(), seed, 1)
+        lower = np.append(self.weight, np.zeros(other.n))
+        upper = np.append(np.zeros(self.n), other.weight)
+        weight = self.weight * np.exp(odds.fit(upper, lower)[: self.n])
+        reached = weight.sum() / self.weight.sum()  # 1 but for what the simulation never has
+        worth = weight.sum() ** 2 / (weight**2).sum()
+        if reached < LEAST_REACHED or worth < FEWEST:
+            raise InputError(
+                f"the simulation reaches {reached:.0%} of {name!r} by weights worth {worth:.0f}"
+                f" events, {LEAST_REACHED:.0%} and {FEWEST} are needed: the two hardly overlap"
+            )
+        weight *= other.weight.sum() / weight.sum()
+        found = replace(self, variations={**self.variations, name: weight})
+        found._check_variations()
+        return found
+
+    @property
+    def pairs(self) -> EventTable:
+        """Both levels of the simulated events beside each other, NaN where one is not passed."""
         levels = ((self.truth, self.pass_truth), (self.reco, self.pass_reco))
         known = [np.where(passes[:, None], level.x, np.nan) for level, passes in levels]
-        pairs = replace(self.truth, x=np.hstack(known))
+        return replace(self.truth, x=np.hstack(known))
+
+    def _with_positive_weights(self) -> Self:
+        """Return the inputs with non-negative weights of the same densities, if some are not."""
+        pairs = self.pairs
 
         def positive(weight: np.ndarray, table: EventTable) -> np.ndarray:
             return _weights(None, with_positive_weights(replace(table, weight=weight)), "")
@@ -235,8 +300,8 @@ class UnfoldingInputs:
             background_variations={name: positive(w, other or pairs) for name, w in varied.items()},
         )
 
-    def _check(self, outside: str) -> None:
-        if outside not in ("refuse", "keep"):
+    def _check(self, outside: str | None) -> None:
+        if outside not in ("refuse", "keep", None):
             raise InputError(f"outside must be 'refuse' or 'keep', got {outside!r}")
         for level, passes, name in (
             (self.truth, self.pass_truth, "truth"),
@@ -252,20 +317,27 @@ class UnfoldingInputs:
                     f" hand in pass_{name}, False where an event has no {name} level, or correct"
                     " these rows"
                 )
-        checks.min_rows(int(self.both.sum()), 100, "simulation that passes both levels")
+        checks.min_rows(int(self.both.sum()), FEWEST, "simulation that passes both levels")
         if self.background_weight.sum() >= self.data_weight.sum():
             raise InputError(
                 f"the background's weights add up to {self.background_weight.sum():g}, the data's"
                 f" to {self.data_weight.sum():g}: scale the background to the events expected in"
                 " the data"
             )
+        self._check_variations()
+        if outside is not None:
+            self._check_range(outside)
+
+    def _check_variations(self) -> None:
         for name in self.variations:
+            if name in PARTS_OF_ERRORS:
+                taken = ", ".join(PARTS_OF_ERRORS)
+                raise InputError(f"a variation must have a name of its own, not {taken}: {name!r}")
             if not re.fullmatch(r"[\w.-]+", name):
                 raise InputError(f"a variation is called by letters, digits, . and -, got {name!r}")
         for name, weight in {"": self.weight, **self.variations}.items():
             if not weight[self.both].any():
                 raise InputError(f"weights {name} of events that pass both levels are all zero")
-        self._check_range(outside)
 
     def _check_range(self, outside: str) -> None:
         """Refuse data that the simulation does not reach, or say that its edge answers."""

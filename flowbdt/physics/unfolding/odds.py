@@ -41,10 +41,17 @@ class CrossFittedOdds:
     ----------
     x : ndarray (n, d)
     fold : ndarray (n,), whole numbers below ``trees.n_folds``
+    most_bins : of a column, with equally many rows: more where the weights crowd among few rows
     """
 
     def __init__(
-        self, x: np.ndarray, fold: np.ndarray, trees: Trees, seed: int, n_threads: int
+        self,
+        x: np.ndarray,
+        fold: np.ndarray,
+        trees: Trees,
+        seed: int,
+        n_threads: int,
+        most_bins: int = 64,
     ) -> None:
         self._trees, self._fold = trees, fold
         self._x = np.ascontiguousarray(x, dtype=np.float32)
@@ -56,7 +63,7 @@ class CrossFittedOdds:
             "max_depth": trees.max_depth,
             "learning_rate": trees.learning_rate,
             "min_child_weight": trees.least_weight,
-            "max_bin": 64,
+            "max_bin": most_bins,
             "seed": derive(seed, "unfolding-trees"),
             "nthread": n_threads,
             "disable_default_eval_metric": 1,
@@ -64,7 +71,8 @@ class CrossFittedOdds:
         self._tables = []
         for k in range(trees.n_folds):
             rest, held = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
-            table = binned(self._x[rest], np.zeros(len(rest)), max_bin=64, nthread=n_threads)
+            label = np.zeros(len(rest))
+            table = binned(self._x[rest], label, max_bin=most_bins, nthread=n_threads)
             self._tables.append((rest, held, table))
         self._boosters: list[xgb.Booster] = []
         self.n_trees = 0

@@ -30,6 +30,9 @@ from .inputs import UnfoldingInputs
 from .method import Method, Weighed
 from .odds import CrossFittedOdds, folds
 
+BINS = 256
+"""Of a column in step 2: a bin of simulated events alone may be a large part of the unfolded."""
+
 
 @dataclass(frozen=True, eq=False)
 class Iteration:
@@ -63,7 +66,7 @@ class OmniFold(Method):
         growth = trees, seed, n_threads
         self._step_1 = CrossFittedOdds(np.concatenate(parts), np.concatenate(of), *growth)
         truth = inputs.truth.x
-        self._step_2 = CrossFittedOdds(truth[self._both], simulated[self._both], *growth)
+        self._step_2 = CrossFittedOdds(truth[self._both], simulated[self._both], *growth, BINS)
         self._rest = inputs.pass_truth & ~inputs.pass_reco
         self._rest_fold = simulated[self._rest]
 
