@@ -45,6 +45,10 @@ def training(run: Path) -> list[dict[str, Any]]:
             found = json.loads(file.read_text())
             row |= {"rejection, s": found["cpu_seconds"], "kept": found["acceptance"]}
         rows.append(row)
+    for file in sorted((run / "rejections").glob("*.json")):
+        found = json.loads(file.read_text())
+        row = {"stage": f"{file.stem}, all columns", "rows": found["rows"]}
+        rows.append(row | {"rejection, s": found["cpu_seconds"], "kept": found["acceptance"]})
     return rows
 
 

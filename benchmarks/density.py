@@ -1,12 +1,13 @@
 """Log-likelihood of held-out rows, beside other densities, in the same run.
 
-    python benchmarks/density.py --data FOLDER [--python PATH] [--rows 5000] [--tables jets,magic]
-                                 [--models flowbdt,reference,utrees,arfpy,kde] [--limit 600]
+    python benchmarks/density.py --data FOLDER [--python PATH] [--rows 5000] [--test 1000]
+                                 [--tables jets,magic] [--limit 600]
+                                 [--models flowbdt,reference,utrees,arfpy,kde]
 
 FOLDER has ``jetnet/t_hlv12.h5``, ``real/magic04.data``, ``real/tables/zee.csv.gz`` and
 ``omnifold/Nature_Zjet_pTZ-200GeV_0.npz``. Of each table the columns without repeated values are
 taken; ``magic+`` and ``zee+`` have discrete ones, too, which count by their probabilities. Rows in
-a random order with seed 0, the first to train, the next 1,000 to test. Means are in nats per row,
+a random order with seed 0, the first to train, the next to test. Means are in nats per row,
 in the units of the columns, with their errors; -inf are counted apart, and left out of the mean.
 CPU seconds are of one thread, fit and score. ``flowbdt`` is ``FlowBDT(preset='fast',
 density=True)``, ``reference`` its closed form alone, ``kde`` a Gaussian kernel in units of the
@@ -41,7 +42,6 @@ from flowbdt import FlowBDT
 from flowbdt.generation.density import Reference
 
 HERE = Path(__file__).resolve().parent
-N_TEST = 1_000
 JETS = ["d12", "d23", "ecf2", "ecf3", "mass", "pt", "tau1", "tau2", "tau3"]
 MAGIC = ["c0", "c1", "c5", "c6", "c7", "c8", "c9"]
 ZEE = ["pt1", "eta1", "phi1", "pt2", "eta2", "phi2"]
@@ -118,11 +118,13 @@ OURS = {"flowbdt": flowbdt, "reference": reference, "kde": kde}
 MODELS = (*OURS, "utrees", "arfpy")
 
 
-def run(name: str, model: str, folder: str, n_rows: int, python: str, limit: int) -> dict[str, Any]:
+def run(
+    name: str, model: str, folder: str, n_rows: int, n_test: int, python: str, limit: int
+) -> dict[str, Any]:
     """Fit one model to one table and score the test rows; peers in at most so many CPU seconds."""
     warnings.simplefilter("ignore")
     frame = TABLES[name](Path(folder)).dropna().sample(frac=1, random_state=0)
-    train, test = frame[:n_rows], frame[n_rows : n_rows + N_TEST]
+    train, test = frame[:n_rows], frame[n_rows : n_rows + n_test]
     if model in OURS:
         figures = OURS[model](train, test)
     else:
@@ -163,6 +165,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", metavar="FOLDER", required=True)
     parser.add_argument("--rows", type=int, default=5000, help="to train")
+    parser.add_argument("--test", type=int, default=1000, help="to test")
     parser.add_argument("--tables", default=",".join(TABLES), help="%(default)s")
     parser.add_argument("--models", default=",".join(MODELS), help="%(default)s")
     parser.add_argument("--limit", type=int, default=600, help="CPU seconds of a peer")
@@ -173,8 +176,8 @@ def main() -> None:
         for model in options.models.split(","):
             if name.endswith("+") and model in ("kde", "arfpy"):
                 continue
-            args = name, model, options.data, options.rows, options.python, options.limit
-            rows.append(common.in_fresh_process(run, *args))
+            sizes, peer = (options.rows, options.test), (options.python, options.limit)
+            rows.append(common.in_fresh_process(run, name, model, options.data, *sizes, *peer))
             print(common.table(rows[-1:]), flush=True)
     print(common.table(rows))
 

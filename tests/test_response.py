@@ -17,8 +17,10 @@ from flowbdt.generation.cited_papers import ALWAYS
 from flowbdt.physics.response import Declaration, Events, ResponseChain, judge_response
 from flowbdt.physics.response.chain import ChainInputs, fit_chain
 from flowbdt.physics.response.events import Objects
+from flowbdt.physics.response.judge_response import reliability
 from flowbdt.physics.response.matching import matched_by_distance, matched_by_index, ranks
 from flowbdt.physics.response.quantities import Quantity
+from flowbdt.physics.response.resolution import with_found_units
 from flowbdt.physics.response.shares import as_given, as_learned
 
 ak = pytest.importorskip("awkward", reason="awkward is not installed (extra 'root')")
@@ -169,6 +171,50 @@ def jet(**parts):
     return spec(collections={"Jet": {**CHAIN["collections"]["Jet"], **parts}})
 
 
+def test_a_rejection_of_all_stages_sees_what_each_missed_and_classes_are_drawn(tmp_path):
+    """The spread of the second column follows the first, which a few trees do not see."""
+    rng = np.random.default_rng(5)
+    jets = Events.of(TRAIN)
+    pt = jets.collections["Jet"].columns["Jet_pt"]
+    spread = np.where((pt > 45) & (pt < 60), 0.1, 1.0)
+    jets.collections["Jet"].columns["Jet_eta"] = rng.normal(0, spread, len(pt)).astype("f4")
+    kind = np.where(rng.random(len(pt)) < np.where(pt > 50, 0.8, 0.2), 13, 11)
+    jets.collections["Jet"].columns["Jet_kind"] = kind.astype("i4")
+    model = {"preset": "fast", "preconditioner": "gaussian", "n_steps": 4, "relative": None}
+    stages = [{"columns": [f"Jet_{name}"]} for name in ("pt", "eta", "kind")]
+    parts = {"columns": None, "stages": stages, "fakes": False, "rejection": True}
+    declared = {**jet(**parts), "event": {}, "model": {**model, "booster": {"n_estimators": 1}}}
+    inputs, folder = ChainInputs.of(Declaration.of(declared), jets, 1), tmp_path / "run"
+    fit_chain(inputs, folder)
+    whole = ResponseChain.load(folder)
+    without = ResponseChain.load(folder)
+    without._rejections = {}
+    one, other = (each.sample(TEST, random_state=4) for each in (whole, without))
+
+    def narrow(events):
+        inside = (events.Jet_pt > 45) & (events.Jet_pt < 60)
+        return float(np.std(np.asarray(ak.flatten(events.Jet_eta[inside]))))
+
+    assert narrow(one) < 0.6 * narrow(other)
+    assert set(np.unique(ak.flatten(one.Jet_kind))) == {11, 13}
+    curves: dict = {}
+    for point in reliability(whole, jets):
+        curves.setdefault(point.quantity, []).append(point.generated)
+    assert set(curves) == {
+        "Jet: found, by probability",
+        *(f"Jet_kind = {value}, by probability" for value in (11, 13)),
+    }
+    assert min(curves["Jet_kind = 13, by probability"]) == pytest.approx(0.2, abs=0.05)
+    assert max(curves["Jet_kind = 13, by probability"]) == pytest.approx(0.8, abs=0.05)
+    assert same(one[200:], whole.sample(TEST[200:], first=200, random_state=4))
+    assert "a rejection sees" in "\n".join(whole.content_.describe())
+    (folder / "rejections" / "Jet.ubj").unlink()
+    with pytest.raises(FormatError, match="rejection of Jet is not learned"):
+        ResponseChain.load(folder)
+    fit_chain(inputs, folder, resume=True)
+    assert ResponseChain.load(folder).archive_ == whole.archive_
+
+
 BAD_DECLARATIONS = {
     "unknown": (jet(parent="GenJets"), "unknown parent 'GenJets'. Did you mean 'GenJet'"),
     "branch": (jet(conditions=["GenJet_p"]), "unknown branch 'GenJet_p'. Did you mean 'GenJet_pt'"),
@@ -191,6 +237,7 @@ BAD_DECLARATIONS = {
     "model": (spec(model={"n_step": 3}), "Did you mean 'n_steps'"),
     "per object": (spec(event={"MET": {"conditions": ["Jet_pt"]}}), "such as sum(Jet_pt)"),
     "shares": (jet(shares=[["Jet_pt", "Jet_phi"]]), "shares are two or more columns in the order"),
+    "rejection": (jet(rejection=True, parent=None, index=None), "objects with a parent"),
     "nothing": ({"model": SETTINGS}, "a chain needs collections or event columns"),
 }
 
@@ -304,6 +351,40 @@ def test_events_without_objects_are_given_back_empty(chain):
         none = ak.with_field(none, none[name][:, :0], name)
     with pytest.raises(InputError, match="stage Jet has 0 rows"):
         ChainInputs.of(Declaration.of(CHAIN), none, 1)
+
+
+def test_centres_and_widths_are_found_from_training_events():
+    rng = np.random.default_rng(2)
+    events = Events.of(toy(4000, 6))
+    gen, jets = events.collections["GenJet"], events.collections["Jet"]
+    place = gen.first[jets.event] + np.maximum(jets.columns["Jet_genJetIdx"], 0)
+    pt, eta = (gen.columns[f"GenJet_{one}"][place] for one in ("pt", "eta"))
+    far = np.abs(eta) > 1
+    width = np.sqrt(np.maximum(pt, 1)) * (1 + far)
+    jets.columns["Jet_pt"] = 1.1 * pt + 2 + width * rng.normal(size=len(pt))
+    texts = [
+        "far = abs(GenJet_eta) > 1",
+        "centre = centre_of(Jet_pt, GenJet_pt, far)",
+        "width = width_of(Jet_pt - centre, GenJet_pt, far)",
+    ]
+    declared = Declaration.of(jet(conditions=["GenJet_pt", *texts]))
+    found = with_found_units(declared, events).collections["Jet"]["conditions"]
+    assert found[:2] == ["GenJet_pt", texts[0]]
+    known = {"GenJet_pt": pt, "GenJet_eta": eta, "far": far}
+    for text in found[2:]:
+        one = Quantity.parse(text, known)
+        known[one.name] = one.values(events, jets.event, known)
+    inside = (pt > 25) & (pt < 75)
+    assert np.abs(known["centre"] / (1.1 * pt + 2) - 1)[inside].max() < 0.03
+    assert np.abs(known["width"] / width - 1)[inside].max() < 0.15
+    for wrong in ("width = 2 * width_of(Jet_pt, GenJet_pt)", "width = width_of(Jet_pt)"):
+        with pytest.raises(ConfigError, match="must be 'name = centre_of"):
+            with_found_units(Declaration.of(jet(conditions=[wrong])), events)
+    with pytest.raises(ConfigError, match="unknown branch 'Jet_p'"):
+        with_found_units(Declaration.of(jet(conditions=["w = width_of(Jet_p, GenJet_pt)"])), events)
+    alone = {"collections": {"Jet": {"conditions": [texts[1]]}}}
+    with pytest.raises(ConfigError, match="needs objects with a parent"):
+        with_found_units(Declaration.of(alone), events)
 
 
 def test_quantities_of_objects():

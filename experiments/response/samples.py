@@ -19,31 +19,27 @@ INSIDE = [("btag",), *((one,) for one in FRACTIONS[:3]), FRACTIONS[3:]]
 SEEN = [*(f"GenJet_{one}" for one in PARENT), "forward = abs(GenJet_eta)"]
 IS_MUON = "muons = GenJet_muonPt / GenJet_pt"
 """Muons that were clustered as jets are measured as muons are."""
-CENTRAL = "(forward <= 2.5) * (1 + {} * (forward > 1.3)) * ({} + {} / GenJet_pt)"
-FORWARD = "(forward > 2.5) * ({} + {} / GenJet_pt)"
+YES = "GenJet_pt, forward > 1.3, forward > 2.5, muons > 0.9"
 UNITS = [
-    "expected = (1.03 - 0.02 * (forward > 1.3) - 0.09 * (forward > 2.5)) * GenJet_pt + 2.5",
-    "spread = 0.75 * sqrt(GenJet_pt) * (1 - 0.13 * (forward > 1.3) + 0.53 * (forward > 2.5))"
-    " * (1 - 0.6 * (muons > 0.9))",
-    *(
-        f"{name} = ({CENTRAL.format(*of[:3])} + {FORWARD.format(*of[3:])})"
-        " * (1 - 0.5 * (muons > 0.9))"
-        for name, *of in (
-            ("across", 0.2, 0.0055, 0.53, 0.03, 0.7),
-            ("around", 0.15, 0.006, 0.68, 0.025, 1.7),
-        )
-    ),
+    f"expected = centre_of(Jet_pt, {YES})",
+    f"spread = width_of(Jet_pt - expected, {YES})",
+    f"across = width_of(Jet_eta - GenJet_eta, {YES})",
+    f"around = width_of(deltaphi(Jet_phi, GenJet_phi), {YES})",
 ]
 """About where a momentum is measured, and how well momentum, eta and phi are: the units of what is
-learned, so that it has one width nearly everywhere."""
+learned, so that it has one width nearly everywhere; fitted to the training events."""
+UNTURNED = [one for one in SEEN if one != "GenJet_phi"]
+FLAVOURS = [
+    f"{name} = GenJet_flavour == {n}" for n, name in ((5, "bottom"), (4, "charm"), (0, "none"))
+]
+"""One Gaussian for all jets does not see flavours by their numbers."""
 WITHIN = [
-    *(one for one in SEEN if one != "GenJet_phi"),
+    *UNTURNED,
     "muons = minimum(GenJet_muonPt / Jet_pt, 1)",
     "neutral = Jet_nConstituents - Jet_nTracks",
-    *(f"{name} = GenJet_flavour == {n}" for n, name in ((5, "bottom"), (4, "charm"), (0, "none"))),
+    *FLAVOURS,
 ]
-"""What the inside of a jet depends on, once its momentum and counts are known. One Gaussian for all
-jets does not see flavours by their numbers."""
+"""What the inside of a jet depends on, once its momentum and counts are known."""
 SHAPE = [
     *(f"GenJet_{one}" for one in PARENT if one not in ("phi", "muonPt")),
     "lead = maximum(maximum(Jet_muEF, Jet_chEmEF), Jet_nConstituents == 1)",
@@ -57,6 +53,16 @@ GIRTH = "girth = hypot(Jet_pt * sqrt(Jet_width), 0.1)"
 
 def _jet(*endings: str) -> list[str]:
     return [f"Jet_{one}" for one in endings]
+
+
+def _count(ending: str, *atoms: int) -> dict[str, Any]:
+    """Return the stage of a number, of which a classifier draws small ones exactly."""
+    mixed = {"name": "mixed", "atoms": [*atoms], "equal": []}
+    return {
+        "columns": _jet(ending),
+        "conditions": [*UNTURNED, IS_MUON, *FLAVOURS],
+        "model": {"transforms": {"*": "auto", f"Jet_{ending}": mixed}},
+    }
 
 
 CHAIN: dict[str, Any] = {
@@ -78,7 +84,8 @@ CHAIN: dict[str, Any] = {
                         }
                     },
                 },
-                *({"columns": _jet(one)} for one in COUNTS),
+                _count("nTracks", 0, 1, 2),
+                _count("nConstituents", 1, 2, 3),
                 *({"columns": _jet(*some), "conditions": WITHIN} for some in INSIDE),
                 {
                     "columns": _jet("width"),
@@ -97,6 +104,7 @@ CHAIN: dict[str, Any] = {
                 },
             ],
             "shares": [_jet(*FRACTIONS)],
+            "rejection": ["answer = Jet_mass / maximum(GenJet_mass, 0.1)"],
             "fakes": False,
         }
     },
@@ -114,6 +122,8 @@ def declaration(smoke: bool, stages: bool = True) -> dict[str, Any]:
     jet = declared["collections"]["Jet"]
     if smoke:
         declared["model"] = {"preset": "fast", "n_steps": 2, "booster": {"n_estimators": 3}}
+    if smoke or not stages:
+        jet["rejection"] = False
     if not stages:
         jet["columns"] = [name for stage in jet.pop("stages") for name in stage["columns"]]
     return declared

@@ -6,8 +6,9 @@ import contextlib
 import io
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -29,10 +30,13 @@ from ...training.run_directory import Archive, RunDirectory, Source
 from .declaration import Declaration, Home, Stage, check_inputs, homes_of
 from .events import Events, check_finite
 from .generate_objects import ChainSampler, StageSampler
+from .joint_rejection import JointRejection, learn_joint_rejection
+from .resolution import with_found_units
 from .shares import check_shares
 from .stage_tables import constant_of, needed_branches, stage_table
 
-FORMAT = 1
+FORMAT = 2
+"""1: no rejection of all columns together; chains without one are still written so."""
 CHAIN = "chain.json"
 FEWEST_ROWS = 20
 """Rows that a stage is trained on, at least."""
@@ -72,9 +76,9 @@ class ChainContent:
     def read(cls, content: bytes, what: str) -> ChainContent:
         """Read the file. Raises FormatError."""
         parsed = run_directory.unsealed(atomic_files.parse_json(content, what), what)
-        if parsed.get("format") != FORMAT:
+        if parsed.get("format") not in range(1, FORMAT + 1):
             raise FormatError(
-                f"{what} has format {parsed.get('format')!r}, this release reads {FORMAT}"
+                f"{what} has format {parsed.get('format')!r}, this release reads up to {FORMAT}"
             )
         with reading(what):
             result: ChainContent = msgspec.convert(parsed, cls)
@@ -98,6 +102,8 @@ class ChainContent:
                 lines.append(f"{stage.name}: {plural(known.rows, 'row')}, {made} given {given}")
             if home.sort is not None:
                 lines.append(f"{home.name}: in falling order of {home.sort}")
+            if home.rejection is not None:
+                lines.append(f"{home.name}: a rejection sees conditions and all columns together")
             if home.dropped:
                 lines.append(f"{home.name}: objects without parent are left out")
         return lines
@@ -114,6 +120,7 @@ class ChainInputs:
 
     content: ChainContent
     tables: dict[str, EventTable]
+    events: Events
 
     @classmethod
     def of(cls, declared: Declaration, data: Any, seed: int) -> ChainInputs:
@@ -126,7 +133,7 @@ class ChainInputs:
         events = Events.of(data)
         if not events.n:
             raise InputError("there are no events to learn from")
-        homes = homes_of(declared, events)
+        homes = homes_of(with_found_units(declared, events), events)
         branches = {b for home in homes for b in needed_branches(home, declared.weight)}
         check_finite(events, sorted(branches & set(events.names)))
         tables, stages = {}, {}
@@ -155,8 +162,9 @@ class ChainInputs:
             for home in homes
             if home.index is not None
         }
-        content = ChainContent(FORMAT, seed, homes, stages, slots, index_types, declared.weight)
-        return cls(content, tables)
+        version = FORMAT if any(home.rejection is not None for home in homes) else 1
+        content = ChainContent(version, seed, homes, stages, slots, index_types, declared.weight)
+        return cls(content, tables, events)
 
 
 @contextlib.contextmanager
@@ -229,6 +237,45 @@ def fit_chain(
                 raise IncompleteRun(
                     f"{text} fit EVENTS --config CHAIN -o {path} --resume", error.reason
                 ) from error
+        if home.rejection is not None:
+            if on_stage is not None:
+                on_stage(f"{home.name}, all columns", content.stages[home.properties[0].name].rows)
+            _learn_together(path, home, inputs)
+
+
+def _learn_together(path: Path, home: Home, inputs: ChainInputs) -> None:
+    """Learn the rejection of all columns of a collection, whose stages are trained."""
+    content = inputs.content
+    trained = _trained(content)
+    runs = {s.name: RunDirectory(stage_folder(path, s.name)) for s in home.properties}
+    flows = {name: Flow(run) for name, run in runs.items() if name in trained}
+    samplers = _samplers([home], content, flows, None)
+    chain = ChainSampler([home], samplers, content.slots, content.index_types, {})
+    learn_joint_rejection(
+        home,
+        flows,
+        partial(chain.drawn_properties, home),
+        inputs.events,
+        content.weight,
+        file=rejection_file(path, home.name),
+        seed=seeding.derive(content.seed, f"response {home.name} rejection"),
+    )
+
+
+def rejection_file(path: Path, home: str) -> Path:
+    """Return the file of the rejection of all columns of a collection."""
+    return path / "rejections" / f"{home}.ubj"
+
+
+def _samplers(
+    homes: list[Home], content: ChainContent, flows: Mapping[str, Flow], outside: str | None
+) -> dict[str, StageSampler]:
+    known = content.stages
+    return {
+        s.name: StageSampler(s, flows.get(s.name), known[s.name].constant or {}, outside)
+        for home in homes
+        for s in home.stages
+    }
 
 
 def _begin(path: Path, content: ChainContent, resume: bool) -> None:
@@ -329,14 +376,25 @@ class ResponseChain:
         return self
 
     def _adopt(self, content: bytes, what: str) -> None:
-        chain, sources = _read_file(content, what)
+        chain, sources, learned = _read_file(content, what)
         self.content_, self.seed_, self.archive_ = chain, chain.seed, content
         self._flows = {name: Flow(source) for name, source in sources.items()}
+        homes = [home for home in chain.homes if home.rejection is not None]
+        with reading(what):
+            self._rejections = {
+                home.name: JointRejection.read(home, self._flows, learned[home.name])
+                for home in homes
+            }
 
     def flow(self, stage: str) -> Flow:
         """Return the trained flow of a stage. Raises KeyError if there is none of this name."""
         self.check_fitted()
         return self._flows[stage]
+
+    def rejection(self, home: str) -> JointRejection:
+        """Return the rejection of all columns of a collection. Raises KeyError if it has none."""
+        self.check_fitted()
+        return self._rejections[home]
 
     def check_fitted(self) -> None:
         """Raise NotFittedError before `fit`."""
@@ -346,7 +404,7 @@ class ResponseChain:
             raise NotFittedError("this chain is not fitted yet: call fit, or ResponseChain.load")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "_flows"}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_flows", "_rejections")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -420,17 +478,9 @@ class ResponseChain:
         if outside is not None:
             for flow in self._flows.values():
                 flow.condition_ranges.check(outside)
-        samplers = {
-            stage.name: StageSampler(
-                stage,
-                self._flows.get(stage.name),
-                content.stages[stage.name].constant or {},
-                outside,
-            )
-            for home in content.homes
-            for stage in home.stages
-        }
-        return ChainSampler(content.homes, samplers, content.slots, content.index_types)
+        samplers = _samplers(content.homes, content, self._flows, outside)
+        of_homes = content.slots, content.index_types, self._rejections
+        return ChainSampler(content.homes, samplers, *of_homes)
 
     def _checked_input(self, events: Any, first: int) -> Events:
         """Return events without what the chain makes. Raises InputError if they lack a branch."""
@@ -517,7 +567,27 @@ def _file_content(folder: Path) -> bytes:
                 )
             model = run_directory.archive_bytes(run, run_directory.read_manifest(run))
             archive.writestr(zipfile.ZipInfo(f"{name}.flowbdt", (1980, 1, 1, 0, 0, 0)), model)
+        for home in content.homes:
+            if home.rejection is not None:
+                learned = _learned(folder, home.name)
+                archive.writestr(
+                    zipfile.ZipInfo(_member(home.name), (1980, 1, 1, 0, 0, 0)), learned
+                )
     return buffer.getvalue()
+
+
+def _learned(folder: Path, home: str) -> bytes:
+    try:
+        return rejection_file(folder, home).read_bytes()
+    except OSError as error:
+        raise FormatError(
+            f"{folder}: the rejection of {home} is not learned; finish the chain with 'flowbdt"
+            f" response fit EVENTS --config CHAIN -o {folder} --resume'"
+        ) from error
+
+
+def _member(home: str) -> str:
+    return f"{home}.rejection.ubj"
 
 
 def _trained(content: ChainContent) -> list[str]:
@@ -525,7 +595,10 @@ def _trained(content: ChainContent) -> list[str]:
     return [n for n, stage in content.stages.items() if stage.constant is None and stage.rows]
 
 
-def _read_file(content: bytes, what: str) -> tuple[ChainContent, dict[str, Source]]:
+def _read_file(
+    content: bytes, what: str
+) -> tuple[ChainContent, dict[str, Source], dict[str, bytes]]:
+    """Return what a chain is, its models by stage and its rejections by collection."""
     with reading(what), zipfile.ZipFile(io.BytesIO(content)) as archive:
         members = archive.infolist()
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
@@ -535,4 +608,6 @@ def _read_file(content: bytes, what: str) -> tuple[ChainContent, dict[str, Sourc
             name: Archive(f"{what}, stage {name}", archive.read(f"{name}.flowbdt"))
             for name in _trained(chain)
         }
-    return chain, sources
+        with_rejection = [home.name for home in chain.homes if home.rejection is not None]
+        learned = {name: archive.read(_member(name)) for name in with_rejection}
+    return chain, sources, learned

@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -74,6 +75,7 @@ class CollectionPart:
     fakes: bool | dict[str, Any] = True
     sort: str | None = None
     shares: list[list[str]] = field(default_factory=list)
+    rejection: bool | list[str] = False
     model: Settings = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -109,6 +111,10 @@ class Declaration:
 
         ``shares``: lists of columns that add up to one, such as energy fractions, and do so exactly
         in generated objects; of one stage, or in the order of several
+
+        ``rejection``: True draws objects with a parent anew that a classifier of all columns
+        together, beside the conditions, finds unlike real ones: what a flow for each column misses;
+        or a list of what it sees besides, such as ``"answer = Jet_pt / GenJet_pt"``
 
         ``model``: settings of `FlowBDT` for the properties
     event : by name, a mapping with ``columns``, ``conditions`` and ``model``: columns of the event
@@ -168,7 +174,7 @@ class Stage:
     conditions: tuple[str, ...]
     settings: Settings
 
-    @property
+    @cached_property
     def quantities(self) -> list[Quantity]:
         """The conditions, read; one may use the names of those before it."""
         found: list[Quantity] = []
@@ -194,6 +200,7 @@ class Home:
     sort: str | None = None
     shares: tuple[tuple[str, ...], ...] = ()
     dropped: bool = False
+    rejection: tuple[str, ...] | None = None
 
     @property
     def is_event(self) -> bool:
@@ -241,6 +248,8 @@ def homes_of(declared: Declaration, events: Events) -> list[Home]:
                     f"branch {branch!r} is made twice, by {made[branch]} and {home.name}"
                 )
             made[branch] = home.name
+        for text in home.rejection or ():
+            Quantity.parse(text).check(known)
         for stage in home.stages:
             _check_conditions(stage, known, events.left_out)
             _check_settings(stage)
@@ -293,6 +302,11 @@ def _collection(declared: Declaration, name: str, content: Any, events: Events) 
         raise ConfigError(
             f"collection {name}: 'parent' goes with 'index', the branch that has the place of an"
             " object's parent, or with 'match', the largest distance in (eta, phi)"
+        )
+    if part.rejection is not False and part.parent is None:
+        raise ConfigError(
+            f"collection {name}: a rejection of all stages is of objects with a parent; others have"
+            " one stage, whose model has a setting 'rejection'"
         )
     distance, index = part.match, part.index
     if distance is not None:
@@ -370,7 +384,14 @@ def _collection(declared: Declaration, name: str, content: Any, events: Events) 
         None if sort == "none" else sort,
         tuple(map(tuple, part.shares)),
         part.fakes is False,
+        _seen_besides(part.rejection),
     )
+
+
+def _seen_besides(rejection: bool | list[str]) -> tuple[str, ...] | None:
+    if isinstance(rejection, bool):
+        return () if rejection else None
+    return tuple(rejection)
 
 
 def _check_shares(name: str, shares: list[list[str]], stages: list[list[str]]) -> None:

@@ -18,12 +18,17 @@ from ...seeding import derive
 from ...tables.event_table import cast
 from .declaration import Home, Stage, order_name
 from .events import Events, Objects
+from .joint_rejection import JointRejection
 from .matching import NOT_MATCHED, ranks
 from .shares import as_given
 from .stage_tables import Rows, shares_of
 
 OVERFLOW = 2**42
 """Distance of the row numbers of objects beyond the usual number; more events than a file has."""
+
+MOST_DRAWS = 12
+"""Of an object with a rejection of all columns, the last of which is kept: where half are kept, one
+object in 2,000 needs more, and those of conditions for which all are unlike would need hundreds."""
 
 
 class StageSampler:
@@ -91,7 +96,7 @@ class ChainSampler:
     """Generates the output of events; see `ResponseChain.sample` for the parameters.
 
     ``slots``: by collection, the usual number of objects, a power of two; ``index_types``: types of
-    the branches of parents.
+    the branches of parents; ``rejections`` of all columns together, by collection.
     """
 
     def __init__(
@@ -100,8 +105,9 @@ class ChainSampler:
         samplers: dict[str, StageSampler],
         slots: Mapping[str, int],
         index_types: Mapping[str, str],
+        rejections: Mapping[str, JointRejection],
     ) -> None:
-        self._homes, self._samplers = homes, samplers
+        self._homes, self._samplers, self._rejections = homes, samplers, rejections
         self._slots, self._index_types = slots, index_types
 
     @property
@@ -170,10 +176,36 @@ class ChainSampler:
         rows = Rows.of_objects(parents, parent)
         rows = rows.with_own({order_name(home.name): ranks(parent, number)})
         keys = self._numbers(home.name, numbers[made.event], made.place)
-        columns: dict[str, np.ndarray] = {}
-        for part in home.properties:
-            columns |= self._properties(home, part, seed, events, rows.with_own(columns), keys)
+        columns = self._accepted(home, seed, events, rows, keys)
         return self._with_index(home, {"event": made.event, **columns}, parents.place[parent])
+
+    def drawn_properties(
+        self, home: Home, seed: int, events: Events, rows: Rows, keys: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Return the columns of objects that all stages of properties draw, one after the other."""
+        columns: dict[str, np.ndarray] = {}
+        for stage in home.properties:
+            known = rows.with_own(columns)
+            columns |= self._properties(home, stage, seed, events, known, keys)
+        return columns
+
+    def _accepted(
+        self, home: Home, seed: int, events: Events, rows: Rows, keys: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Return the same, drawn anew where the rejection of all columns together says so."""
+        columns = self.drawn_properties(home, seed, events, rows, keys)
+        rejection, left = self._rejections.get(home.name), np.arange(len(keys))
+        if rejection is None:
+            return columns
+        for attempt in range(1, MOST_DRAWS):
+            if not len(left):
+                break
+            drawn = rows.take(left).with_own({name: of[left] for name, of in columns.items()})
+            left = left[~rejection.keeps(seed, attempt, events, drawn, keys[left])]
+            again = derive(seed, "attempt", attempt), events, rows.take(left), keys[left]
+            for name, values in self.drawn_properties(home, *again).items():
+                columns[name][left] = values
+        return columns
 
     def _fakes(
         self, home: Home, events: Events, numbers: np.ndarray, seed: int

@@ -39,6 +39,10 @@ class Rows:
         """Return all events."""
         return cls(np.arange(n))
 
+    def take(self, rows: np.ndarray) -> Rows:
+        """Return some rows, (k,) numbers."""
+        return Rows(self.event[rows], {name: values[rows] for name, values in self.own.items()})
+
     def with_own(self, columns: Mapping[str, np.ndarray]) -> Rows:
         """Return the rows with more columns of their own."""
         return Rows(self.event, {**self.own, **columns})
@@ -86,11 +90,17 @@ def _training_rows(stage: Stage, home: Home, events: Events) -> tuple[Rows, dict
         return Rows.of_events(events.n), {stage.columns[0]: counts}
     if stage.kind == "fakes":
         return Rows(objects.event[others]), _columns(objects, stage.columns, others)
+    rows = matched_rows(home, events)
+    return rows, {name: rows.own[name] for name in stage.columns}
+
+
+def matched_rows(home: Home, events: Events) -> Rows:
+    """Return the objects of training events that have a parent, with their columns."""
+    objects, matches = events.collections[home.name], matches_of(home, events)
     found = np.flatnonzero(matches.parent >= 0)
     rows = Rows.of_objects(events.collections[str(home.parent)], matches.parent[found])
     rows = rows.with_own({order_name(home.name): matches.rank[found]})
-    rows = rows.with_own(_columns(objects, home.columns, found))
-    return rows, _columns(objects, stage.columns, found)
+    return rows.with_own(_columns(objects, home.columns, found))
 
 
 def shares_of(stage: Stage, home: Home) -> list[tuple[str, ...]]:
