@@ -7,6 +7,7 @@ Of every sample the truth is known. ``normal``: mean 0 in the simulation and 0.3
 resolution 0.3, efficiency a function of truth (a tenth is lost at the mean), 20% of the selected
 events are fakes, 20% of the data are background. ``zjets``: jets of Pythia as simulation, those of
 "Nature" as data, in blocks that share no event; a tenth is lost and a tenth is fakes, by hand.
+``closure``: the same with the other half of Pythia as data.
 ``variations``: a normal truth again, everything seen; an alternative response with a shift of 0.1,
 and one with a resolution 1.2 times as wide, are given as weights, and what they do to the result
 is held against its closed form. Only so many experiments as ``--errors`` says get replicas; with
@@ -85,12 +86,13 @@ class Normal:
 class ZJets:
     """Blocks of jets, as many simulated ones as data; six observables in eight bins each."""
 
-    def __init__(self, n: int, folder: Path) -> None:
+    def __init__(self, n: int, folder: Path, sample: str) -> None:
         self.n = n
-        self._simulation, self._data = (
-            OmniFoldZJets(folder / "omnifold", name, train_fraction=1.0).load("train")
-            for name in ("Pythia26", "Nature")
-        )
+        share = {"zjets": 1.0, "closure": 0.5}[sample]
+        pythia = OmniFoldZJets(folder / "omnifold", train_fraction=share)
+        nature = OmniFoldZJets(folder / "omnifold", "Nature", train_fraction=share)
+        self._simulation = pythia.load("train")
+        self._data = nature.load("train") if sample == "zjets" else pythia.load("test")
         self._ranked = np.sort(self._simulation.column("mass"))
         nature = self._data
         seen, true = probabilities(nature, self._ranked)
@@ -185,7 +187,9 @@ def judge_variations(n: int, n_events: int) -> None:
 def main() -> None:
     """Judge a sample."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--sample", choices=["normal", "zjets", "variations"], default="normal")
+    parser.add_argument(
+        "--sample", choices=["normal", "zjets", "closure", "variations"], default="normal"
+    )
     parser.add_argument("--n", type=int, default=20, help="pseudo-experiments (%(default)s)")
     parser.add_argument("--events", type=int, default=3000, help="of the data's truth")
     parser.add_argument("--replicas", type=int, default=10, help="of each part (%(default)s)")
@@ -198,10 +202,11 @@ def main() -> None:
         judge_variations(options.n, options.events)
     elif options.sample == "normal":
         judge(Normal(options.events), options.n, options.replicas, n_errors)
+    elif options.data is None:
+        parser.error("jets need --data FOLDER")
     else:
-        if options.data is None:
-            parser.error("zjets needs --data FOLDER")
-        judge(ZJets(options.events, options.data), options.n, options.replicas, n_errors)
+        jets = ZJets(options.events, options.data, options.sample)
+        judge(jets, options.n, options.replicas, n_errors)
     print(f"{time.process_time() - start:.0f} CPU s")
 
 
