@@ -88,21 +88,25 @@ class ZJets:
 
     def __init__(self, n: int, folder: Path, sample: str) -> None:
         self.n = n
-        share = {"zjets": 1.0, "closure": 0.5}[sample]
-        pythia = OmniFoldZJets(folder / "omnifold", train_fraction=share)
-        nature = OmniFoldZJets(folder / "omnifold", "Nature", train_fraction=share)
-        self._simulation = pythia.load("train")
-        self._data = nature.load("train") if sample == "zjets" else pythia.load("test")
+
+        def jets(name: str, share: float = 1.0) -> OmniFoldZJets:
+            return OmniFoldZJets(folder / "omnifold", name, train_fraction=share)
+
+        if sample == "zjets":
+            whole = self._data = jets("Nature").load("train")
+            self._simulation = jets("Pythia26").load("train")
+        else:
+            whole, halves = jets("Pythia26").load("train"), jets("Pythia26", 0.5)
+            self._simulation, self._data = halves.load("train"), halves.load("test")
         self._ranked = np.sort(self._simulation.column("mass"))
-        nature = self._data
-        seen, true = probabilities(nature, self._ranked)
+        seen, true = probabilities(whole, self._ranked)
         passes = 1 - seen + seen * true
         self.bins, expected = {}, []
-        for name, x in zip(SIX, nature.x.T, strict=True):
+        for name, x in zip(SIX, whole.x.T, strict=True):
             inner = quantile_edges(x, 8)[1:-1]
             edges = np.array([inner[0] - 1e3, *inner, inner[-1] + 1e3])
             self.bins[name] = edges.tolist()
-            expected.append(n * np.histogram(x, edges, weights=passes)[0] / nature.n)
+            expected.append(n * np.histogram(x, edges, weights=passes)[0] / whole.n)
         self.expected = np.concatenate(expected)
 
     def inputs(self, seed: int) -> UnfoldingInputs:
