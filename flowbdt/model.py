@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -42,7 +42,6 @@ from .typed_settings import check_settings
 if TYPE_CHECKING:
     from os import PathLike
 
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from .evaluation.evaluate import Evaluation
@@ -629,20 +628,24 @@ class FlowBDT(BaseEstimator):
         sample_weight: Any = None,
         n_samples: int | None = None,
         columns: list[str] | None = None,
-        axes: Sequence[Axes] | None = None,
+        kind: str = "columns",
+        axes: Any = None,
         random_state: int = 0,
     ) -> list[Figure]:
-        """Return figures of real and generated events: columns and observables with their ratios.
+        """Return figures of real and generated events.
 
         Parameters
         ----------
         X, cond, sample_weight, n_samples : as for `evaluate`
         columns : what to draw; None for all columns and observables
-        axes : two to draw one of ``columns`` into, for the shares and for the ratio below
+        kind : "columns", histograms with their ratios; "corner", contours of all pairs of up to
+            six; "pairs", densities and profile of each two neighbours in ``columns``
+        axes : axes of yours to draw into: two for each column, histogram and ratio; rows and
+            columns of a corner; three for each pair
 
-        Raises MissingExtra if matplotlib is not installed.
+        Raises MissingExtra if matplotlib is not installed, ConfigError if axes do not fit.
         """
-        from .evaluation.report.figures import column_figures
+        from .evaluation.report.sample_figures import sample_figures
         from .tables.formulas.expressions import declared
 
         options: dict[str, Any] = {"seed": random_state}
@@ -650,7 +653,7 @@ class FlowBDT(BaseEstimator):
         observables, _ = declared(options["observables"], options["particles"])
         tables = [observables.added_to(table) for table in (real, made)]
         real, made = (t if columns is None else t.select(columns) for t in tables)
-        return column_figures(real, made, axes)
+        return sample_figures(kind, real, made, axes)
 
     def _beside(
         self, X: Any, cond: Any, weight: Any, n: int | None, options: dict[str, Any]

@@ -15,6 +15,7 @@ from conftest import as_json
 from flowbdt.errors import DataWarning
 
 ROOT = Path(__file__).parents[1]
+PAGES = {path.stem: path for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
 FENCE = re.compile(r'```(\w+)(?: title="([^"]+)")?\n(.*?)```', flags=re.DOTALL)
 COMMAND = re.compile(r"(?:\.?v?env/bin/)?flowbdt (?!demo)(.*)")
 SMALL = {

@@ -17,7 +17,7 @@ from conftest import as_json, importorskip_format, make_jets, parsed, run
 from documented import ROOT
 
 from flowbdt.cli.main import TOPICS, flowbdt
-from flowbdt.cli.options import ExecutorName
+from flowbdt.cli.options import Registered, three_digits
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import read_attributes, read_table, write_table
 from flowbdt.tables.formulas.expressions import declared
@@ -430,6 +430,12 @@ def test_commands_print_one_object(words, names, runs, tmp_path, monkeypatch):
     assert set(names.split()) <= set(as_json(*words.split()))
 
 
+def test_rates_have_three_digits_and_no_exponent():
+    assert [three_digits(x) for x in (1.2345, 28.04, 1273.0, 123456.0)] == [
+        *("1.23", "28", "1,270", "123,000"),
+    ]
+
+
 def test_an_error_prints_no_object(folder, capsys):
     assert run("show", "nothing", "--json") == 1
     told = capsys.readouterr()
@@ -453,7 +459,14 @@ def test_help_is_light():
     found = loaded(code, ["", *commands()])
     assert not found & (HEAVY | {"numpy", "yaml", "tqdm"})
     assert "click" in found
-    assert "|".join(EXECUTORS.names()) in ExecutorName.shown
+
+
+def test_help_shows_the_names_of_registries_without_them():
+    options = [option.type for command in commands().values() for option in command.params]
+    named = {one.name_of: one for one in options if isinstance(one, Registered)}
+    assert set(named) == {"EXECUTORS", "REFINERS", "METHODS"}
+    for one in named.values():
+        assert list(one.shown) == list(one.choices)
 
 
 def test_program_imports_what_it_needs(tmp_path):
@@ -482,29 +495,6 @@ def test_misspelt_words_come_with_a_suggestion(words, hint, capsys):
     error = capsys.readouterr().err
     assert "Did you mean" in error
     assert hint in error
-
-
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("flowbdt ge", {"generate"}),
-        ("flowbdt calo ", {"evaluate"}),
-        ("flowbdt fit --dr", {"--dry-run"}),
-        ("flowbdt fit --executor jo", {"joblib"}),
-        ("flowbdt export --format ", {"cpp", "onnx"}),
-    ],
-)
-def test_a_shell_completes_commands_options_and_choices(line, expected):
-    words = line.split(" ")
-    environ = {
-        **os.environ,
-        "_FLOWBDT_COMPLETE": "bash_complete",
-        "COMP_WORDS": line,
-        "COMP_CWORD": str(len(words) - 1),
-    }
-    command = [sys.executable, "-c", "from flowbdt.cli.main import main; main()"]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-    assert {word.split(",")[1] for word in done.stdout.split()} == expected
 
 
 def test_evaluations_end_at_the_next_option():

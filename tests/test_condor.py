@@ -19,14 +19,7 @@ from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, JobWarning, RunError
 from flowbdt.generation.sample_jobs import SampleJobs
 from flowbdt.training.executors import EXECUTORS
-from flowbdt.training.executors.batch_system import (
-    COMPARE_S,
-    IDLE_S,
-    Follower,
-    Place,
-    outcome,
-    warn_of_holds,
-)
+from flowbdt.training.executors.batch_system import outcome
 from flowbdt.training.executors.htcondor import HTCondor, event_log
 from flowbdt.training.executors.htcondor.submissions import Pool, Submissions, advice
 from flowbdt.training.executors.htcondor.submit_files import (
@@ -38,6 +31,8 @@ from flowbdt.training.executors.htcondor.submit_files import (
     single,
     string,
 )
+from flowbdt.training.executors.job_follower import COMPARE_S, IDLE_S, Follower, warn_of_holds
+from flowbdt.training.executors.submission_records import Place
 from flowbdt.training.numbered_jobs import STEPS, Needs
 from flowbdt.training.plan import Inputs, make_plan
 from flowbdt.training.run_directory import RunDirectory
@@ -99,11 +94,11 @@ def test_jobs_get_what_decides_the_last_bits_of_sums(tmp_path, jets, monkeypatch
     make_plan(Inputs(jets, config, 1), run)
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
     monkeypatch.setenv("MKL_CBWR", "AVX2")
-    text = HTCondor(env={"MKL_CBWR": "own"}).stage(run, [0], STEPS, PLAIN).description
+    text = HTCondor(env={"MKL_CBWR": "own"}).stage(Submissions(run), [0], STEPS, PLAIN).description
     assert "OPENBLAS_CORETYPE=Haswell" in text
     assert "MKL_CBWR=own" in text
     monkeypatch.delenv("OPENBLAS_CORETYPE")
-    assert "CORETYPE" not in HTCondor().stage(run, [0], STEPS, PLAIN).description
+    assert "CORETYPE" not in HTCondor().stage(Submissions(run), [0], STEPS, PLAIN).description
 
 
 def test_empty_lists_leave_no_empty_lines_or_stray_words():
@@ -216,7 +211,7 @@ def test_steps_of_one_job_share_its_state_and_those_of_a_failed_one_get_jobs_of_
     assert text.startswith("waiting 1   done 2   failed 3")
     assert text.count("step 4 and 2 more") == 1
     kind = Steps()
-    stage = HTCondor(steps_per_job=2).stage(run, range(8), kind, PLAIN)
+    stage = HTCondor(steps_per_job=2).stage(Submissions(run), range(8), kind, PLAIN)
     assert stage.batches == ((4,), (5,), (6,), (0, 1), (2, 3, 7)) or stage.batches == (
         *((4,), (5,), (6,)),
         *((0,), (1, 2), (3, 7)),

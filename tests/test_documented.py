@@ -11,13 +11,12 @@ import sys
 import numpy as np
 import pytest
 from conftest import parsed, run
-from documented import ROOT, examples, run_page, small, words_of
+from documented import PAGES, ROOT, examples, run_page, small, words_of
 
 from flowbdt import EventTable, write_table
 from flowbdt.physics import ZToEE, bundled, toy_showers, write_showers
 from flowbdt.training.executors import EXECUTORS
 
-PAGES = {path.stem: path for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]}
 SHORT = ("export", "install")
 """Pages whose commands take a second or two together."""
 

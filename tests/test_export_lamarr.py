@@ -27,7 +27,12 @@ from flowbdt import FlowBDT
 from flowbdt.cli.main import main
 from flowbdt.errors import ConfigError
 from flowbdt.generation.export import write_cpp
-from flowbdt.generation.export.lamarr import compile_command, stage_of_run, write_lamarr
+from flowbdt.generation.export.lamarr import (
+    ExportedRejection,
+    compile_command,
+    stage_of_run,
+    write_lamarr,
+)
 from flowbdt.physics.response import ResponseChain
 from flowbdt.physics.response.exported_stages import exported_stages
 from flowbdt.physics.response.shares import as_given
@@ -60,6 +65,7 @@ CHAIN = {
             ],
             "shares": [SHARES],
             "fakes": False,
+            "rejection": ["answer = Jet_pt / GenJet_pt"],
         }
     },
     "event": {"MET": {"conditions": ["ht = sum(Jet_pt)"]}, "Trigger": {}},
@@ -170,7 +176,8 @@ def drawn_inputs(function, n, seed=5):
         "Jet_muEF": np.append(np.ones(n // 10), np.zeros(n - n // 10)),
         "ht": rng.uniform(0, 300, n),
     }
-    cond = np.array([some[name] for name in function.inputs], np.float32).reshape(-1, n).T
+    cond = [some.get(name, rng.uniform(0, 2, n)) for name in function.inputs]
+    cond = np.array(cond, np.float32).reshape(-1, n).T
     random = None
     if function.n_random is not None:
         random = rng.standard_normal((n, function.n_random)).astype(np.float32)
@@ -178,12 +185,18 @@ def drawn_inputs(function, n, seed=5):
 
 
 def test_functions_give_the_numbers_of_python(exported):
-    names = ["Jet_number", "Jet_1", "Jet_2", "Jet_3", "MET", "Trigger"]
+    names = ["Jet_number", "Jet_1", "Jet_2", "Jet_3", "Jet_rejection", "MET", "Trigger"]
     assert list(exported.library.functions) == names
     for stage, name in zip(exported.stages, names, strict=True):
-        function, flow = exported.library.functions[name], stage.flow
+        function = exported.library.functions[name]
         cond, random = drawn_inputs(function, 400)
         new = exported.library(name, cond, random)
+        if isinstance(stage, ExportedRejection):
+            expected = np.minimum(np.exp(stage.ratio.log_ratio(cond)) / stage.ratio.ceiling, 1)
+            assert np.allclose(new[:, 0], expected.reshape(400), atol=1e-6)
+            assert np.ptp(new) > 0.1
+            continue
+        flow = stage.flow
         if flow is None:
             assert (new == 1.0).all()
             continue
@@ -201,7 +214,7 @@ def test_functions_give_the_numbers_of_python(exported):
         columns = as_given(columns, [SHARES] if stage.shares else [], before)
         expected = np.column_stack([columns[column] for column in function.outputs])
         assert (np.abs(new - expected) <= 1e-5 * np.abs(expected) + 1e-6).all(axis=1).mean() > 0.99
-    assert any(stage.flow is not None and stage.flow.ratio is not None for stage in exported.stages)
+    assert exported.library.functions["Jet_2"].rejected > 0
 
 
 def test_calls_outside_of_the_training_and_failed_ones_are_counted(exported):

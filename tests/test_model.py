@@ -333,7 +333,7 @@ def test_a_model_judges_draws_and_describes_itself(on_condition):
     place = figures[0].axes[:2]
     name = on_condition.transform_.names[0]
     assert on_condition.plot(x, cond=cond, columns=[name], axes=place) == [figures[0]]
-    with pytest.raises(ConfigError, match="axes are two"):
+    with pytest.raises(ConfigError, match="axes must be 1 x 2"):
         on_condition.plot(x, cond=cond, columns=[name], axes=place[:1])
     assert on_condition.transform_.names[0] in on_condition._repr_html_()
     assert "trees explain" in on_condition.summary()

@@ -122,7 +122,7 @@ def test_equal_figures_are_equal_files(tmp_path: Path) -> None:
 def test_demo_figure_shows_known_columns_first_then_others() -> None:
     with style.drawing():
         samples = {"generated": table(2)}
-        figure = figures._page(("pt", "x_1"), table(1), samples, None, title="AUC 0.51")
+        figure = figures.column_page(("pt", "x_1"), table(1), samples, None, title="AUC 0.51")
     labels = [axes.get_xlabel() for axes in figure.axes]
     assert r"$p_{\mathrm{T}}$ [GeV]" in labels
     assert "x_1" in labels

@@ -22,6 +22,7 @@ from flowbdt.evaluation.report import (
     style,
 )
 from flowbdt.evaluation.report.published import Published, read_published
+from flowbdt.evaluation.report.sample_figures import sample_figures
 from flowbdt.seeding import stream
 from flowbdt.tables.event_table import EventTable
 
@@ -243,6 +244,44 @@ def test_a_sample_far_from_the_real_events_has_no_contours_and_no_harm_is_done()
     assert len(figure.axes) == 4
     rising = curves.levels(np.zeros((4, 4)))
     assert rising[0] < rising[1]
+
+
+TABLE = EventTable.of(stream(10, "test-report-parts").normal(size=(100, 3)))
+STEP = {"time": 0.5, "valid_rmse": 0.9, "trees": 3, "valid_rmse_without_trees": 1.0}
+POINT = curves.Point(4, 1.0, 1.0, 0.1)
+JUDGED = {"auc_gb": {"one": judged(0.7)}}
+
+
+@pytest.mark.parametrize(
+    ("draw", "shape"),
+    [
+        (lambda axes: sample_figures("columns", TABLE, TABLE, axes)[0], (3, 2)),
+        (lambda axes: sample_figures("corner", TABLE, TABLE, axes)[0], (3, 3)),
+        (lambda axes: sample_figures("pairs", TABLE, TABLE, axes)[0], (2, 3)),
+        (lambda axes: figures.correlation_figure(TABLE, TABLE, TABLE, axes=axes), (1, 2)),
+        (lambda axes: curves.steps_figure({"a": [STEP]}, axes), (1, 3)),
+        (
+            lambda axes: curves.quality_figure({"a": [POINT]}, None, axes),
+            (1, 2),
+        ),
+        (
+            lambda axes: classifier_curves.judge_figure(JUDGED, axes),
+            (1, 2),
+        ),
+    ],
+)
+def test_every_figure_is_drawn_into_axes_that_are_given(draw, shape):
+    figure = style.new_figure(8.0, 8.0)
+    grid = figure.subplots(*shape, squeeze=False)
+    with style.drawing():
+        assert draw(grid) is figure
+        drawn = [axes for axes in grid.flat if axes.axison]
+        assert all(axes.has_data() for axes in drawn)
+        assert len(drawn) >= 2
+        with pytest.raises(ConfigError, match="axes must be"):
+            draw(grid[0, 0])
+    with pytest.raises(ConfigError, match="unknown kind of plot"):
+        sample_figures("pie", TABLE, TABLE)
 
 
 def test_the_diagonal_of_pairs_counts_weights():

@@ -17,6 +17,7 @@ from flowbdt.generation.cited_papers import ALWAYS
 from flowbdt.physics.response import Declaration, Events, ResponseChain, judge_response
 from flowbdt.physics.response.chain import ChainInputs, fit_chain
 from flowbdt.physics.response.events import Objects
+from flowbdt.physics.response.judge_response import reliability
 from flowbdt.physics.response.matching import matched_by_distance, matched_by_index, ranks
 from flowbdt.physics.response.quantities import Quantity
 from flowbdt.physics.response.resolution import with_found_units
@@ -170,15 +171,17 @@ def jet(**parts):
     return spec(collections={"Jet": {**CHAIN["collections"]["Jet"], **parts}})
 
 
-def test_a_rejection_of_all_stages_sees_what_each_missed(tmp_path):
+def test_a_rejection_of_all_stages_sees_what_each_missed_and_classes_are_drawn(tmp_path):
     """The spread of the second column follows the first, which a few trees do not see."""
     rng = np.random.default_rng(5)
     jets = Events.of(TRAIN)
     pt = jets.collections["Jet"].columns["Jet_pt"]
     spread = np.where((pt > 45) & (pt < 60), 0.1, 1.0)
     jets.collections["Jet"].columns["Jet_eta"] = rng.normal(0, spread, len(pt)).astype("f4")
+    kind = np.where(rng.random(len(pt)) < np.where(pt > 50, 0.8, 0.2), 13, 11)
+    jets.collections["Jet"].columns["Jet_kind"] = kind.astype("i4")
     model = {"preset": "fast", "preconditioner": "gaussian", "n_steps": 4, "relative": None}
-    stages = [{"columns": ["Jet_pt"]}, {"columns": ["Jet_eta"]}]
+    stages = [{"columns": [f"Jet_{name}"]} for name in ("pt", "eta", "kind")]
     parts = {"columns": None, "stages": stages, "fakes": False, "rejection": True}
     declared = {**jet(**parts), "event": {}, "model": {**model, "booster": {"n_estimators": 1}}}
     inputs, folder = ChainInputs.of(Declaration.of(declared), jets, 1), tmp_path / "run"
@@ -193,6 +196,16 @@ def test_a_rejection_of_all_stages_sees_what_each_missed(tmp_path):
         return float(np.std(np.asarray(ak.flatten(events.Jet_eta[inside]))))
 
     assert narrow(one) < 0.6 * narrow(other)
+    assert set(np.unique(ak.flatten(one.Jet_kind))) == {11, 13}
+    curves: dict = {}
+    for point in reliability(whole, jets):
+        curves.setdefault(point.quantity, []).append(point.generated)
+    assert set(curves) == {
+        "Jet: found, by probability",
+        *(f"Jet_kind = {value}, by probability" for value in (11, 13)),
+    }
+    assert min(curves["Jet_kind = 13, by probability"]) == pytest.approx(0.2, abs=0.05)
+    assert max(curves["Jet_kind = 13, by probability"]) == pytest.approx(0.8, abs=0.05)
     assert same(one[200:], whole.sample(TEST[200:], first=200, random_state=4))
     assert "a rejection sees" in "\n".join(whole.content_.describe())
     (folder / "rejections" / "Jet.ubj").unlink()

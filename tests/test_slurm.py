@@ -17,7 +17,7 @@ from flowbdt.tables.formats import write_table
 from flowbdt.training import run_directory
 from flowbdt.training.collect import train
 from flowbdt.training.executors import EXECUTORS, STEPS, slurm
-from flowbdt.training.executors.batch_system import Place
+from flowbdt.training.executors.submission_records import Place
 from flowbdt.training.plan import Inputs, make_plan
 from flowbdt.training.run_directory import RunDirectory
 
@@ -181,7 +181,7 @@ def test_what_was_sent_is_removed_if_the_rest_is_refused(tmp_path, told):
     run = planned(tmp_path / "run", 2)
     backend, submissions = executor(), slurm.Submissions(run)
     place = submissions.place()
-    stages = [backend.stage(run, [0, 1], STEPS, place)]
+    stages = [backend.stage(backend.submissions(run), [0, 1], STEPS, place)]
     stages.append(backend.single("collect", ["collect", "."], place))
     with pytest.raises(RunError, match=r"no more jobs for you\. Nothing was submitted"):
         submissions.submit(place, stages, backend, Told(), as_dag=True)

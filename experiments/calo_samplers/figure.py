@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.evaluations_figure import draw_panels
 from experiments.samplers.settings import FAMILIES
-from flowbdt.evaluation.report import style
 
 FLOOR = "floor: training showers"
 
@@ -35,14 +35,8 @@ SHOWN = {
 
 def draw(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write the figure: separations and FPD, the floor as a band."""
-    with style.drawing():
-        picture = style.new_figure(9.0, 4.4, "constrained")
-        panels = picture.subplots(1, 2, squeeze=False)[0]
-        for axes, name in zip(panels, ("separation", "fpd"), strict=True):
-            _panel(axes, lines, name)
-        found = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
-        picture.legend(found.values(), found, loc="outside lower center", ncols=4)
-        picture.savefig(path)
+    labels = {name: SCORES[name] for name in ("separation", "fpd")}
+    draw_panels(labels, lambda axes, name: _panel(axes, lines, name), 4.5, path)
 
 
 def _panel(axes: Any, lines: Sequence[Mapping[str, Any]], name: str) -> None:
@@ -62,9 +56,3 @@ def _panel(axes: Any, lines: Sequence[Mapping[str, Any]], name: str) -> None:
     (floor,) = (line for line in lines if line["contender"] == FLOOR)
     value, error = (1e3 * number for number in floor[name])
     axes.axhspan(value - error, value + error, color="#c9c9c9", label="floor", zorder=0)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlabel("evaluations of the network")
-    axes.set_ylabel(SCORES[name])
-    style.plain_ticks(axes.xaxis)
-    style.plain_ticks(axes.yaxis)

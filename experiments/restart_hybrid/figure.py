@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flowbdt.evaluation.report import style
+from experiments.evaluations_figure import draw_panels
 
 SCORES = {
     "auc_gb": "classifier AUC, boosted trees",
@@ -43,15 +43,8 @@ def family(name: str) -> str | None:
 
 def draw(lines: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write the figure: a panel for each score, floor and trees alone as bands."""
-    names = [name for name in SCORES if name in lines[0]]
-    with style.drawing():
-        picture = style.new_figure(4.1 * len(names), 4.2, "constrained")
-        panels = picture.subplots(1, len(names), squeeze=False)[0]
-        for axes, name in zip(panels, names, strict=True):
-            _panel(axes, lines, name)
-        found = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
-        picture.legend(found.values(), found, loc="outside lower center", ncols=4)
-        picture.savefig(path)
+    labels = {name: label for name, label in SCORES.items() if name in lines[0]}
+    draw_panels(labels, lambda axes, name: _panel(axes, lines, name), 4.1, path)
 
 
 def _panel(axes: Any, lines: Sequence[Mapping[str, Any]], name: str) -> None:
@@ -69,9 +62,3 @@ def _panel(axes: Any, lines: Sequence[Mapping[str, Any]], name: str) -> None:
             value, error = line[name][:2]
             axes.axhline(value, color="#009e73", ls="--", lw=1.0, label="trees alone", zorder=0)
             axes.axhspan(value - error, value + error, color="#009e73", alpha=0.12, zorder=0)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlabel("evaluations of the network")
-    axes.set_ylabel(SCORES[name])
-    style.plain_ticks(axes.xaxis)
-    style.plain_ticks(axes.yaxis)

@@ -55,18 +55,24 @@ def _of_unfolding(file: Path) -> list[str]:
     from ..physics.unfolding.omnifold import OmniFold
     from ..physics.unfolding.unfold import METHODS
 
-    method = METHODS[read_json(file)["record"]["method"]]
+    method = METHODS[read_json(file)["unfolding"]["method"]]
     by = [TREES] if method is OmniFold else ALWAYS
     return [*sources_of(sys.modules[method.__module__], method), *by]
 
 
 def _of_chain(run: Path) -> list[str]:
     from ..generation.cited_papers import sources, sources_of
+    from ..generation.export.lamarr import ExportedRejection
     from ..physics.response.chain import ResponseChain
     from ..physics.response.exported_stages import exported_stages
+    from ..trees.density_ratio import DensityRatio
 
-    flows = [stage.flow for stage in exported_stages(ResponseChain.load(run))]
-    found = [number for flow in flows if flow is not None for number in sources(flow)]
+    found = []
+    for stage in exported_stages(ResponseChain.load(run)):
+        if isinstance(stage, ExportedRejection):
+            found += sources_of(DensityRatio)
+        elif stage.flow is not None:
+            found += sources(stage.flow)
     return [*sources_of(ResponseChain), *found]
 
 

@@ -25,7 +25,7 @@ from .options import NUMBER, TABLES, say, show
 if TYPE_CHECKING:
     from ..generation.sample_jobs import SampleJobs
     from ..training.executors import BatchExecutor, Executor, JobKind
-    from ..training.executors.batch_system import Place
+    from ..training.executors.submission_records import Place
     from ..training.run_directory import RunDirectory
 
 sample_argument = click.argument("sample", help="Name of the file of the sample, without ending.")
@@ -334,7 +334,7 @@ def _submit(
     dry_run: bool,
 ) -> None:
     """Submit, or with ``dry_run`` show the files that would be submitted."""
-    from ..training.executors.batch_system import Place
+    from ..training.executors.submission_records import Place
 
     submissions = executor.submissions(run)
     if dry_run:
@@ -382,12 +382,13 @@ def _stages(
     def one(*words: str) -> Any:
         return executor.single(words[0], list(words), place)
 
+    submissions = executor.submissions(run)
     missing = [] if sample and not dag else run.missing_steps()
-    stages = [executor.stage(run, missing, STEPS, place)] if missing else []
+    stages = [executor.stage(submissions, missing, STEPS, place)] if missing else []
     stages += [one("collect", ".")] if dag else []
     if sample is not None:
         parts = sample.missing(run)
-        stages += [executor.stage(run, parts, sample, place)] if parts else []
+        stages += [executor.stage(submissions, parts, sample, place)] if parts else []
         stages += [one("merge", ".", sample.sample)] if dag else []
         if judged:
             stages.append(one("evaluate", *judged, "-o", sample.file("report")))

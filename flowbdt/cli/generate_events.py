@@ -11,7 +11,7 @@ import click
 
 from ..errors import ConfigError, InputError, plural
 from . import options
-from .options import TABLES, bar, say
+from .options import TABLES, bar, say, three_digits
 
 if TYPE_CHECKING:
     pass
@@ -106,8 +106,8 @@ def generate_command(
     before = f" ({done} of them were there)" if done else ""
     say(
         f"{output}: {n} events{before}, {flow.n_evaluations} evaluations"
-        f" each{describe_rejection(flow)}, {1e6 * seconds / (n - done):.3g} us/event,"
-        f" {(n - done) / seconds:.3g} events/s",
+        f" each{describe_rejection(flow)}, {three_digits(1e6 * seconds / (n - done))} us/event,"
+        f" {three_digits((n - done) / seconds)} events/s",
         **{"file": output, "events": n, "new": n - done, "seconds": seconds},
         **{"evaluations": flow.n_evaluations, "record": flow.record(inputs["seed"])},
     )
@@ -242,11 +242,7 @@ def _write_functions(
     if is_chain(model):
         if sampler is not None:
             raise ConfigError("--sampler is for a single run; each stage of a chain has its own")
-        chain = ResponseChain.load(model)
-        stages = exported_stages(chain)
-        for home in chain.content_.homes:
-            if home.rejection is not None:
-                say(f"{home.name}: as its stages draw it, the rejection of all columns is left out")
+        stages = exported_stages(ResponseChain.load(model))
     else:
         flow = Flow(open_run(model), sampler=sampler, compiled=False)
         stages = [stage_of_run(flow, model.stem)]

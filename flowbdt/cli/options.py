@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
 
@@ -51,25 +52,23 @@ def _number(value: str | float) -> float:
         return math.nan
 
 
-class ExecutorName(click.Choice):
-    """Name of a registered executor; the registry is imported only for values."""
+class Registered(click.Choice):
+    """A name of a registry or mapping, ``module`` and its ``name``; it is imported only for values.
 
-    shown = "[dask|htcondor|joblib|serial|slurm]"
-    """What help shows."""
+    ``shown`` are the names that help shows.
+    """
 
-    def __init__(self) -> None:
-        self.case_sensitive = True
+    def __init__(self, module: str, name: str, *shown: str) -> None:
+        self.case_sensitive, self.module, self.name_of, self.shown = True, module, name, shown
 
     @property
     def choices(self) -> Sequence[str]:  # type: ignore[override]
-        """Names of all executors."""
-        from ..training.executors import EXECUTORS
-
-        return EXECUTORS.names()
+        """Names of all entries."""
+        return sorted(getattr(import_module(self.module, __package__), self.name_of))
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         """Return the names in brackets, without the registry."""
-        return self.shown
+        return f"[{'|'.join(self.shown)}]"
 
 
 def combined(*options: Decorator) -> Decorator:
@@ -180,7 +179,10 @@ observables = combined(
 
 run = click.argument("run", type=PATH, help="Run folder or model file.")
 planned = click.argument("run", type=PATH, help="Folder of a planned run.")
-executor = click.option("--executor", type=ExecutorName(), help="Where jobs run.")
+EXECUTOR = Registered(
+    "..training.executors", "EXECUTORS", "dask", "htcondor", "joblib", "serial", "slurm"
+)
+executor = click.option("--executor", type=EXECUTOR, help="Where jobs run.")
 threads = integer("--threads", "n_threads", help="Number of threads; by default all of this job.")
 cond = file("--conditions", "--cond", "cond", help="Conditions, one row per event.")
 weight = click.option("--weight", metavar="COLUMN", help="Column with event weights.")
@@ -238,6 +240,11 @@ def show(text: str, **values: Any) -> None:
     for name, value in values.items():
         before = kept.get(name)
         kept[name] = [*before, *value] if isinstance(before, list) else value
+
+
+def three_digits(number: float) -> str:
+    """Return a number with three digits that count, without an exponent: 1.27, 1,270."""
+    return f"{float(f'{number:.3g}'):,.12g}"
 
 
 class _NoBar:

@@ -15,17 +15,19 @@ if TYPE_CHECKING:
     from ..tables.event_table import EventTable
 
 
+METHODS = ("conditions", "pairs", "transport", "weights")
+
+
 @click.command()
 @click.argument("simulation", type=options.PATH, help=f"Simulated events: {options.TABLES}.")
 @click.argument("better", type=options.PATH, help="Data or better simulation, the same columns.")
 @options.output("FILE", "Table for the corrected events.", required=True)
 @click.option(
     "--method",
-    type=click.Choice(["weights", "transport", "pairs", "conditions"]),
+    type=options.Registered("..physics.refinement", "REFINERS", *METHODS),
     default="weights",
-    show_default=True,
-    help="Weights by classifiers; a flow that moves events as little as it must; or, if rows of"
-    " both tables are pairs, a flow from event to partner, or from noise to it given the event.",
+    help="weights: by classifiers; transport: a flow that moves events as little as it must. Of"
+    " pairs, row by row, pairs: a flow from event to partner; conditions: from noise to it.",
 )
 @options.file("--apply", "new", help="Correct these events instead of SIMULATION.")
 @click.option(

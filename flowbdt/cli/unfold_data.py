@@ -11,6 +11,8 @@ from ..errors import ConfigError
 from . import options
 from .options import say
 
+METHODS = ("omnifold", "posterior", "transport")
+
 
 def _pairs(_: click.Context, option: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:
     """Read ``NAME=COLUMN`` or ``NAME=FILE``, repeatable."""
@@ -73,7 +75,7 @@ def _pairs(_: click.Context, option: click.Parameter, value: tuple[str, ...]) ->
 )
 @click.option(
     "--method",
-    type=click.Choice(["omnifold", "posterior", "transport"]),
+    type=options.Registered("..physics.unfolding.unfold", "METHODS", *METHODS),
     default="omnifold",
     help="Weights of simulated events by classifiers; draws of a flow of truth given reco; a flow"
     " from reco to truth.",

@@ -17,7 +17,8 @@ from .cluster_jobs import close_run, open_planned, quoted
 from .options import is_silent, say
 
 if TYPE_CHECKING:
-    from ..training.executors.batch_system import JobState, Queue, Submissions
+    from ..training.executors.batch_system import Queue
+    from ..training.executors.submission_records import JobState, Submissions
     from ..training.run_directory import RunDirectory
 
 ROWS = 15
@@ -37,7 +38,7 @@ def watch_command(run: Path, once: bool) -> None:
     queue, so this can be stopped and started at any time, also by more than one person.
     """
     from ..generation.sample_jobs import assemble_sample, is_assembled, sample_jobs
-    from ..training.executors.batch_system import Follower
+    from ..training.executors.job_follower import Follower
 
     folder = open_planned(run)
     submissions = _latest(folder)
@@ -71,7 +72,7 @@ def _plain(job: JobState) -> dict[str, Any]:
 def _latest(run: RunDirectory) -> Submissions:
     """Return the submissions to the system that got the latest. Raises ConfigError without any."""
     from ..training.executors import EXECUTORS, BatchExecutor
-    from ..training.executors.batch_system import RECORD
+    from ..training.executors.submission_records import RECORD
 
     entries = map(EXECUTORS.get, EXECUTORS.names())
     systems = [entry.submissions for entry in entries if issubclass(entry, BatchExecutor)]
@@ -116,7 +117,7 @@ class Screen:
 def job_table(jobs: Iterable[JobState]) -> str:
     """Return the number of steps, parts and so on in each state, and a line for each job that runs
     or needs attention; ``jobs`` has a job of several of them as often."""
-    from ..training.executors import batch_system as s
+    from ..training.executors import submission_records as s
 
     jobs = list(jobs)
     counts = Counter(job.state for job in jobs)

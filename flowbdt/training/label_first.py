@@ -20,10 +20,12 @@ from ..flow.closed_form.mixture_per_value import (
 from ..tables.event_table import EventTable
 from ..tables.transforms import TableTransform
 
-MOST_ROWS = 2_500
+MOST_ROWS = 1_000
 MOST_VALUES = 20
 FEWEST_ROWS = 8
-"""Rows of a small table, values that the column may have, and rows for each of them on average."""
+"""Rows of a small table, values that the column may have, and rows for each of them on average.
+With 2,000 rows of MAGIC or Z to ee trees of the steps and rejection are as near to other rows, and
+a boosted judge has .64 and .63 where it has .75 and .78 with a label first."""
 
 SURE = 1.0
 """Standard errors by which Gaussians for its values must gain in held-out density: where it tells

@@ -52,15 +52,15 @@ def short(judge: str) -> str:
     return METRICS.get(judge).label.removeprefix("AUC, ")
 
 
-def judge_figure(results: Mapping[str, Mapping[str, Result]]) -> Figure:
+def judge_figure(results: Mapping[str, Mapping[str, Result]], axes: Any = None) -> Figure:
     """Return the curves of all judges, with the diagonal, the floor, and the differences to it.
 
-    ``results`` come from `judged`. Call it inside `style.drawing`.
+    ``results`` come from `judged`; ``axes`` are two for each judge. Call it inside `style.drawing`.
     """
     cells = style.Cells(columns=len(results), width=4.1, height=4.4, between=0.22)
     names = dict.fromkeys(name for entries in results.values() for name in entries)
     looks = dict(zip(names, style.lines(), strict=False))  # the same in every panel
-    figure, panels = style.ratio_panels(len(results), cells, [*names, FLOOR])
+    figure, panels = style.ratio_panels(len(results), cells, [*names, FLOOR], axes)
     handles: dict[str, Any] = {}
     for (judge, entries), (upper, lower) in zip(results.items(), panels, strict=True):
         handles |= _curves(upper, lower, entries, looks)
@@ -68,7 +68,7 @@ def judge_figure(results: Mapping[str, Mapping[str, Result]]) -> Figure:
         style.quiet_ticks(upper)
         lower.set_xlabel("real events mistaken for generated")
     style.name_rows(panels, cells.columns, "generated events recognised", "above diagonal")
-    style.legend_above(figure, handles)
+    style.legend_above(figure, handles, within=None if axes is None else panels[0][0])
     return figure
 
 

@@ -36,25 +36,24 @@ class Point:
     n_events: int = 0
 
 
-def steps_figure(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+def steps_figure(runs: Mapping[str, Sequence[Mapping[str, Any]]], axes: Any = None) -> Figure:
     """Return losses, the share explained by trees, and numbers of trees against the time.
 
-    ``runs``: name -> steps of a manifest. Call it inside `style.drawing`.
+    ``runs``: name -> steps of a manifest; ``axes`` are three. Call it inside `style.drawing`.
     """
-    figure = style.new_figure(10.2, 3.2, layout="constrained")
-    panels = figure.subplots(1, 3)
+    figure, (panels,) = style.subplots(axes, (1, 3), (10.2, 3.2), "constrained")
     titles = ("rmse of the velocity, validation", "explained by trees [%]", "trees used")
     for (name, steps), (color, dashes) in zip(runs.items(), style.lines(), strict=False):
         columns = zip(*map(_numbers, steps), strict=True)
-        for axes, values in zip(panels, columns, strict=True):
+        for panel, values in zip(panels, columns, strict=True):
             times = [step["time"] for step in steps]
-            axes.plot(times, values, color=color, ls=dashes, marker=".", label=name)
-    for axes, title in zip(panels, titles, strict=True):
-        axes.set_xlabel("time t (0 noise, 1 data)")
-        axes.set_ylabel(title)
+            panel.plot(times, values, color=color, ls=dashes, marker=".", label=name)
+    for panel, title in zip(panels, titles, strict=True):
+        panel.set_xlabel("time t (0 noise, 1 data)")
+        panel.set_ylabel(title)
     panels[1].axhline(0.0, color=style.REAL, lw=0.7)
     panels[2].set_ylim(bottom=0)
-    _legend_outside(figure, panels[0])
+    _legend(figure, panels[0], given=axes is not None)
     return figure
 
 
@@ -66,33 +65,37 @@ def _numbers(step: Mapping[str, Any]) -> tuple[float, ...]:
 
 
 def quality_figure(
-    curves: Mapping[str, Sequence[Point]], floor: tuple[float, float] | None
+    curves: Mapping[str, Sequence[Point]], floor: tuple[float, float] | None, axes: Any = None
 ) -> Figure:
     """Return the mean separation power against evaluations and against time per event.
 
-    ``floor``: truth against truth and its error, a band. Call it inside `style.drawing`.
+    ``floor``: truth against truth and its error, a band; ``axes`` are two. Call it inside
+    `style.drawing`.
     """
-    figure = style.new_figure(8.6, 3.6, layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
+    figure, (panels,) = style.subplots(axes, (1, 2), (8.6, 3.6), "constrained", sharey=True)
     places = ("n_evaluations", "us_per_event")
     labels = ("evaluations of the velocity per event", r"CPU time per event [$\mu$s]")
-    for axes, place, label in zip(panels, places, labels, strict=True):
-        axes.set(xscale="log", xlabel=label)
-        _lines(axes, curves, place)
+    for panel, place, label in zip(panels, places, labels, strict=True):
+        panel.set(xscale="log", xlabel=label)
+        _lines(panel, curves, place)
         if floor is not None:
             band = (floor[0] - floor[1], floor[0] + floor[1])
-            axes.axhspan(*band, color=style.BAND, zorder=0, label="floor: truth against truth")
+            panel.axhspan(*band, color=style.BAND, zorder=0, label="floor: truth against truth")
     made = sorted({p.n_evaluations for points in curves.values() for p in points})
     panels[0].set_yscale("log")
     style.plain_ticks(panels[0].xaxis, made if len(made) <= 10 else None)
     style.plain_ticks(panels[1].xaxis)
     style.plain_ticks(panels[0].yaxis)
     panels[0].set_ylabel(r"mean separation power $\times$ 100")
-    _legend_outside(figure, panels[0])
+    _legend(figure, panels[0], given=axes is not None)
     return figure
 
 
-def _legend_outside(figure: Figure, axes: Axes) -> None:
+def _legend(figure: Figure, axes: Axes, *, given: bool) -> None:
+    """Write a legend above our panels, or within axes that were given."""
+    if given:
+        axes.legend()
+        return
     handles, labels = axes.get_legend_handles_labels()
     columns = style.legend_columns([str(label) for label in labels], figure.get_figwidth())
     figure.legend(handles, labels, loc="outside upper center", ncols=columns)
@@ -107,46 +110,46 @@ def _lines(axes: Axes, curves: Mapping[str, Sequence[Point]], place: str) -> Non
 
 
 def corner_figure(
-    real: EventTable, samples: Mapping[str, EventTable], names: Sequence[str]
+    real: EventTable, samples: Mapping[str, EventTable], names: Sequence[str], axes: Any = None
 ) -> Figure:
     """Return contours of all pairs of a few columns: real as areas, samples as lines.
 
-    Call it inside `style.drawing`.
+    ``axes`` are as many rows and columns as there are ``names``, six at most. Call it inside
+    `style.drawing`.
     """
     names = list(names)[:MOST_CORNERS]
     size = len(names)
     side = 1.75 * size + 1.0
-    figure = style.new_figure(side, side)
     ends = {"left": 0.85 / side, "right": 1 - 0.15 / side}
     ends |= {"bottom": 0.55 / side, "top": 1 - 0.1 / side}
     room: dict[str, Any] = {**ends, "wspace": 0.06, "hspace": 0.06}
-    grid: Any = figure.subplots(size, size, squeeze=False, gridspec_kw=room)
+    figure, grid = style.subplots(axes, (size, size), (side, side), gridspec_kw=room)
     for row, column in np.ndindex(size, size):
-        axes: Axes = grid[row][column]
+        place: Axes = grid[row, column]
         if column > row:
-            axes.set_axis_off()
+            place.set_axis_off()
             continue
-        _corner(axes, real, samples, names[column], names[row])
-        axes.tick_params(labelleft=column == 0 < row, labelbottom=row == size - 1)
-        style.inner_ticks(axes.xaxis)
-        style.inner_ticks(axes.yaxis)
+        _corner(place, real, samples, names[column], names[row])
+        place.tick_params(labelleft=column == 0 < row, labelbottom=row == size - 1)
+        style.inner_ticks(place.xaxis)
+        style.inner_ticks(place.yaxis)
         if row == size - 1:
-            axes.set_xlabel(style.label(names[column], real.unit(names[column])))
+            place.set_xlabel(style.label(names[column], real.unit(names[column])))
         if column == 0 < row:
-            axes.set_ylabel(style.label(names[row], real.unit(names[row])))
-            axes.yaxis.set_label_coords(-0.36, 0.5)
-    _corner_legend(figure, samples)
+            place.set_ylabel(style.label(names[row], real.unit(names[row])))
+            place.yaxis.set_label_coords(-0.36, 0.5)
+    _corner_legend(figure if axes is None else grid[0, -1], samples)
     return figure
 
 
-def _corner_legend(figure: Figure, samples: Mapping[str, EventTable]) -> None:
+def _corner_legend(place: Figure | Axes, samples: Mapping[str, EventTable]) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     handles: list[Any] = [Patch(color=style.BAND, label="real")]
     for name, (color, dashes) in zip(samples, style.lines(), strict=False):
         handles.append(Line2D([], [], color=color, ls=dashes, label=name))
-    figure.legend(handles=handles, loc="upper right")
+    place.legend(handles=handles, loc="upper right")
 
 
 def _corner(

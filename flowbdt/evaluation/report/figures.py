@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...atomic_files import atomic
-from ...errors import ConfigError
 from ...tables import checks
 from ...tables.event_table import EventTable, with_same_codes
 from ..metrics import correlation_matrix
@@ -88,34 +87,10 @@ def column_pages(
     samples = dict(zip(samples, others, strict=False))
     training = None if training is None else others[-1]
     groups = [real.names[i : i + PER_PAGE] for i in range(0, len(real.names), PER_PAGE)]
-    return [_page(group, real, samples, training, replicas=replicas) for group in groups]
+    return [column_page(group, real, samples, training, replicas=replicas) for group in groups]
 
 
-def column_figures(
-    real: EventTable, generated: EventTable, axes: Sequence[Axes] | None = None
-) -> list[Figure]:
-    """Return `column_pages` of one sample; of one column drawn into ``axes``, their figure.
-
-    ``axes`` are two, for the shares and for the ratio below. Raises ConfigError if they do not fit
-    the columns, MissingExtra if matplotlib is not installed.
-    """
-    with style.drawing():
-        if axes is None:
-            return column_pages(real, {"generated": generated})
-        if len(axes) != 2 or len(real.names) != 1:
-            raise ConfigError(
-                f"axes are two, for one column and its ratio; got {len(axes)} for"
-                f" {', '.join(real.names)}: name one column and give (upper, lower)"
-            )
-        real, generated = with_same_codes([real, generated])
-        upper, lower = axes
-        handles = _column(upper, lower, real.names[0], real, {"generated": generated}, None, {})
-        upper.legend(list(handles.values()), list(handles), frameon=False)
-        style.name_rows([(upper, lower)], 1, "events per bin [%]", "ratio")
-        return [cast("Figure", upper.figure)]
-
-
-def _page(
+def column_page(
     names: tuple[str, ...],
     real: EventTable,
     samples: Samples,
@@ -123,16 +98,17 @@ def _page(
     height: float = 3.2,
     title: str = "",
     replicas: Replicas | None = None,
+    axes: Any = None,
 ) -> Figure:
-    """Draw columns three in a row, each ``height`` inches high."""
+    """Draw columns three in a row, each ``height`` inches high, or into ``axes``."""
     cells = style.Cells(height=height, top=0.6 if title else 0.38)
     shown = ["real", *samples, *([] if training is None else [TRAINING])]
-    figure, panels = style.ratio_panels(len(names), cells, shown)
+    figure, panels = style.ratio_panels(len(names), cells, shown, axes)
     handles: dict[str, Any] = {}
     for name, (upper, lower) in zip(names, panels, strict=True):
         handles = _column(upper, lower, name, real, samples, training, replicas or {})
-    style.name_rows(panels, cells.columns, "events per bin [%]", "ratio")
-    style.legend_above(figure, handles, title)
+    style.name_rows(panels, cells.columns if axes is None else 1, "events per bin [%]", "ratio")
+    style.legend_above(figure, handles, title, None if axes is None else panels[0][0])
     return figure
 
 
@@ -284,10 +260,12 @@ def correlation_figure(
     generated: EventTable,
     training: EventTable | None = None,
     name: str = "generated",
+    axes: Any = None,
 ) -> Figure:
     """Return the difference of the Pearson correlations to real, beside the floor if known.
 
-    ``name`` is what the generated events are called. Call it inside `style.drawing`.
+    ``name`` is what the generated events are called; ``axes`` are one or, with a floor, two. Call
+    it inside `style.drawing`.
     """
     truth = correlation_matrix(real.x, real.weight)
     others = {f"{name} - real": generated}
@@ -299,7 +277,7 @@ def correlation_figure(
     worst = np.max([np.abs(d).max(axis=0) for d in differences.values()], axis=0)
     kept = np.sort(np.argsort(-worst, kind="stable")[:MOST_SHOWN])
     cut = {title: d[np.ix_(kept, kept)] for title, d in differences.items()}
-    return matrices(cut, [style.label(real.names[i]) for i in kept])
+    return matrices(cut, [style.label(real.names[i]) for i in kept], axes)
 
 
 CELL = 0.42
@@ -308,12 +286,22 @@ MOST_BESIDE, MOST_SHOWN = 9, 24
 """Columns up to which matrices stand beside each other, and of wider tables that are shown."""
 
 
-def matrices(differences: Mapping[str, np.ndarray], labels: Sequence[str]) -> Figure:
+def matrices(
+    differences: Mapping[str, np.ndarray], labels: Sequence[str], axes: Any = None
+) -> Figure:
     """Return matrices (d, d) beside each other in one scale of colours, by title.
 
     Margins are in inches, after the longest label: what is laid out automatically loses the titles
-    of panels of a fixed shape. Call it inside `style.drawing`.
+    of panels of a fixed shape. Or ``axes`` for each are given. Call it inside `style.drawing`.
     """
+    limit = max(0.02, *(float(np.abs(d).max()) for d in differences.values()))
+    if axes is not None:
+        figure, (row,) = style.subplots(axes, (1, len(differences)), (0.0, 0.0))
+        for place, (title, difference) in zip(row, differences.items(), strict=True):
+            image = _matrix(place, difference, labels, limit)
+            place.set_title(title)
+        figure.colorbar(image, ax=list(row), label="difference of correlation")
+        return figure
     size = max(2.2, CELL * len(labels))
     written = max(map(style.width_of, labels))
     left, below, above = written + 0.2, written + 0.5, 0.35
@@ -322,7 +310,6 @@ def matrices(differences: Mapping[str, np.ndarray], labels: Sequence[str]) -> Fi
     width, tall = across * (left + size) + 1.1, size + below + above
     height = down * tall
     figure = style.new_figure(width, height)
-    limit = max(0.02, *(float(np.abs(d).max()) for d in differences.values()))
     for k, (title, difference) in enumerate(differences.items()):
         i, j = k % across, down - 1 - k // across
         place = ((i + 1) * left + i * size, j * tall + below, size, size)
@@ -351,15 +338,18 @@ def _matrix(axes: Axes, matrix: np.ndarray, labels: Sequence[str], limit: float)
     return image
 
 
-def pair_figure(real: EventTable, samples: Samples, pairs: Sequence[tuple[str, str]]) -> Figure:
+def pair_figure(
+    real: EventTable, samples: Samples, pairs: Sequence[tuple[str, str]], axes: Any = None
+) -> Figure:
     """Return for each pair of columns or conditions the densities, and the profile of the second.
 
     The profile is the mean in bins of the first with its error, and the quantiles of 16 and 84%.
-    Call it inside `style.drawing`.
+    ``axes`` are, for each pair, one for real events, each sample, and the profile. Call it inside
+    `style.drawing`.
     """
-    across = len(samples) + 2
-    figure = style.new_figure(3.1 * across, 3.0 * len(pairs), layout="constrained")
-    grid = figure.subplots(len(pairs), across, squeeze=False)
+    shape = (len(pairs), len(samples) + 2)
+    size = (3.1 * shape[1], 3.0 * shape[0])
+    figure, grid = style.subplots(axes, shape, size, "constrained")
     tables = {"real": real, **samples}
     for (first, second), row in zip(pairs, grid, strict=True):
         x, y = (real.by_name()[name] for name in (first, second))
@@ -371,10 +361,10 @@ def pair_figure(real: EventTable, samples: Samples, pairs: Sequence[tuple[str, s
             counts = np.histogram2d(known[first], known[second], bins=edges, weights=weight)[0]
             shares[label] = 100 * counts / weight.sum()
         most = max(float(share.max()) for share in shares.values())
-        for axes, (label, share) in zip(row, shares.items(), strict=False):
+        for place, (label, share) in zip(row, shares.items(), strict=False):
             shown = np.where(share > 0, share, np.nan).T
-            mesh = axes.pcolormesh(*edges, shown, cmap="viridis", vmin=0.0, vmax=most)
-            axes.set_title(label)
+            mesh = place.pcolormesh(*edges, shown, cmap="viridis", vmin=0.0, vmax=most)
+            place.set_title(label)
         figure.colorbar(mesh, ax=row[-2], label="events per bin [%]")
         looks = [(style.REAL, "-"), *zip(style.SAMPLES, style.DASHES, strict=True)]
         for (label, table), (color, dashes) in zip(tables.items(), looks, strict=False):
@@ -382,11 +372,11 @@ def pair_figure(real: EventTable, samples: Samples, pairs: Sequence[tuple[str, s
             _draw_profile(row[-1], known[first], known[second], edges[0], label, color, dashes)
         row[-1].legend(fontsize=7)
         row[-1].set_title("mean; 16 and 84%")
-        for axes in row:
-            axes.set_xlabel(style.label(first))
-            axes.set_xlim(edges[0][0], edges[0][-1])
-            axes.set_ylim(edges[1][0], edges[1][-1])
-            for axis, name in ((axes.xaxis, first), (axes.yaxis, second)):
+        for place in row:
+            place.set_xlabel(style.label(first))
+            place.set_xlim(edges[0][0], edges[0][-1])
+            place.set_ylim(edges[1][0], edges[1][-1])
+            for axis, name in ((place.xaxis, first), (place.yaxis, second)):
                 if texts := real.categories.get(name):
                     axis.set_ticks(range(len(texts)), [text[:8] for text in texts])
         row[0].set_ylabel(style.label(second))
@@ -427,18 +417,20 @@ def demo_figure(
     path: str | Path,
     auc_text: str = "",
     columns: tuple[str, ...] = ("mass", "pt", "tau21", "tau32", "d12", "ecf2"),
+    axes: Any = None,
 ) -> Figure:
     """Write and return one compact figure of up to six columns, real against generated with ratios.
 
     The ending of ``path`` chooses the format (.png, .svg, .pdf), ``auc_text`` is the headline,
     such as "AUC 0.56, floor 0.51", and ``columns`` that the tables lack are replaced by their first
-    others. Raises MissingExtra if matplotlib is not installed.
+    others. ``axes`` are two for each. Raises MissingExtra if matplotlib is not installed.
     """
     known = [name for name in columns if name in real.names]
     others = [name for name in real.names if name not in known]
     names = tuple([*known, *others][: len(columns)])
     with style.drawing():
-        page = _page(names, real, {"generated": generated}, None, height=2.6, title=auc_text)
+        made: Samples = {"generated": generated}
+        page = column_page(names, real, made, None, height=2.6, title=auc_text, axes=axes)
         save(page, path)
         return page
 

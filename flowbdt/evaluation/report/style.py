@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ...errors import MissingExtra
+import numpy as np
+
+from ...errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,6 +121,23 @@ def new_figure(width: float, height: float, layout: Literal["constrained"] | Non
     return figure
 
 
+def subplots(
+    axes: Any, shape: tuple[int, int], size: tuple[float, float], layout: Any = None, **room: Any
+) -> tuple[Figure, Any]:
+    """Return a figure and its axes (rows, columns): new ones, or as many that are given.
+
+    ``size`` is in inches. Raises ConfigError if given ones are of another number.
+    """
+    if axes is None:
+        figure = new_figure(*size, layout=layout)
+        return figure, figure.subplots(*shape, squeeze=False, **room)
+    given = np.array(axes, dtype=object)
+    if given.size != shape[0] * shape[1]:
+        raise ConfigError(f"axes must be {shape[0]} x {shape[1]} to draw into, got {given.size}")
+    grid = given.reshape(shape)
+    return grid[0, 0].figure, grid
+
+
 def round_numbers(low: float, high: float) -> list[float]:
     """Return three to seven round numbers, or a few more, of a logarithmic axis of this range.
 
@@ -190,12 +209,16 @@ class Cells:
 
 
 def ratio_panels(
-    count: int, cells: Cells, names: Sequence[str] = ()
+    count: int, cells: Cells, names: Sequence[str] = (), axes: Any = None
 ) -> tuple[Figure, list[tuple[Axes, Axes]]]:
     """Return a figure and its panels row by row, histogram above and ratio below.
 
-    There is room at the top for a legend of ``names``. Call it inside `drawing`.
+    There is room at the top for a legend of ``names``. Given ``axes`` are two for each panel, in
+    this order. Call it inside `drawing`.
     """
+    if axes is not None:
+        figure, pairs = subplots(axes, (count, 2), (0.0, 0.0))
+        return figure, [(upper, lower) for upper, lower in pairs]
     columns = min(cells.columns, count)
     rows = -(-count // columns)
     width = cells.width * columns + 0.3
@@ -234,8 +257,13 @@ def legend_columns(names: Sequence[str], width: float) -> int:
     return max(1, min(len(names), int((width - 0.2) / (1.07 * widest + 0.6))))
 
 
-def legend_above(figure: Figure, handles: Mapping[str, Any], title: str = "") -> None:
-    """Write one legend for all panels at the top of a figure."""
+def legend_above(
+    figure: Figure, handles: Mapping[str, Any], title: str = "", within: Axes | None = None
+) -> None:
+    """Write one legend for all panels at the top of a figure, or ``within`` given axes."""
+    if within is not None:
+        within.legend(list(handles.values()), list(handles), frameon=False)
+        return
     columns = legend_columns(list(handles), figure.get_figwidth())
     look: dict[str, Any] = {"loc": "upper center", "borderaxespad": 0.15, "title_fontsize": 10}
     figure.legend(list(handles.values()), list(handles), ncols=columns, title=title or None, **look)

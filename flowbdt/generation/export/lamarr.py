@@ -22,7 +22,11 @@ import numpy as np
 
 from ... import __version__, atomic_files
 from ...errors import ConfigError, RunError
+from ...trees.density_ratio import DensityRatio
+from ...trees.tree_arrays import forests
+from ..packed.array_file import file_bytes, named
 from ..packed.model_arrays import model_bytes
+from ..packed.pack_steps import pack_trees
 from ..trained_flow import Flow
 from .write_cpp import source
 
@@ -78,6 +82,15 @@ class ExportedStage:
 
 
 @dataclass(frozen=True)
+class ExportedRejection:
+    """A rejection of what several stages make, which becomes a function of all ``inputs``."""
+
+    name: str
+    ratio: DensityRatio
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class StageFunction:
     """A function of the library.
 
@@ -101,7 +114,9 @@ def stage_of_run(flow: Flow, name: str) -> ExportedStage:
 
 
 def write_lamarr(
-    stages: Sequence[ExportedStage], path: str | PathLike[str], attempts: int | None = None
+    stages: Sequence[ExportedStage | ExportedRejection],
+    path: str | PathLike[str],
+    attempts: int | None = None,
 ) -> tuple[list[StageFunction], Path | None]:
     """Write source, header and shared object of stages into a folder.
 
@@ -179,13 +194,15 @@ def _compiled(folder: Path) -> Path | None:
     return folder / f"lib{NAME}.so"
 
 
-def _written(stage: ExportedStage, attempts: int | None) -> tuple[str, StageFunction]:
+def _written(
+    stage: ExportedStage | ExportedRejection, attempts: int | None
+) -> tuple[str, StageFunction]:
     """Return the code of a stage, and its function."""
+    if isinstance(stage, ExportedRejection):
+        return _rejection(stage)
     if stage.flow is None:
         return _constant(stage)
     flow, symbol = stage.flow, symbol_of(stage.name)
-    content = model_bytes(flow)
-    words = ",\n".join(map(_line, np.frombuffer(content, "<u8").reshape(-1, 8).tolist()))
     own, rest = f"{symbol}_model", ""
     arguments = [f"{own}_bytes", f"sizeof {own}_bytes", json.dumps(stage.name)]
     inputs, low, high = flow.condition_names, *flow.condition_ranges.limits
@@ -223,13 +240,36 @@ def _written(stage: ExportedStage, attempts: int | None) -> tuple[str, StageFunc
         arguments.append("1")
     kind = "event" if rest else "probabilities"
     function = StageFunction(symbol, inputs, outputs, n_random, rejected, tuple(about))
+    return _code(
+        function, "Stage", model_bytes(flow), arguments, f"{kind}(out, in{rest})"
+    ), function
+
+
+def _rejection(stage: ExportedRejection) -> tuple[str, StageFunction]:
+    symbol, (trees, n_inputs) = symbol_of(stage.name), forests(stage.ratio.to_bytes())
+    ceiling = {"ratio.ceiling": np.array([stage.ratio.ceiling])}
+    content = file_bytes({**named("ratio", pack_trees(trees), n_inputs, 1), **ceiling})
+    about = [f"in[{i}]: {name}" for i, name in enumerate(stage.inputs)]
+    about.append("out: the chance to keep an object of all stages; else draw it anew")
+    function = StageFunction(symbol, stage.inputs, ("p_keep",), None, 0.0, tuple(about))
+    own = f"{symbol}_model_bytes"
+    arguments = [own, f"sizeof {own}", json.dumps(stage.name)]
+    return _code(function, "Rejection", content, arguments, "probabilities(out, in)"), function
+
+
+def _code(
+    function: StageFunction, kind: str, content: bytes, arguments: Sequence[str], call: str
+) -> str:
+    """Return a model as an array, an object of it, and the functions that call it."""
+    words = ",\n".join(map(_line, np.frombuffer(content, "<u8").reshape(-1, 8).tolist()))
+    symbol = function.name
+    own = f"{symbol}_model"
     return (
         f"alignas(64) static const std::uint64_t {own}_bytes[] = {{\n{words}}};\n"
-        f"static const flowbdt::Stage {own}({', '.join(arguments)});\n"
-        f"EXPORTED {_declared(function)} {{ return {own}.{kind}(out, in{rest}); }}\n"
+        f"static const flowbdt::{kind} {own}({', '.join(arguments)});\n"
+        f"EXPORTED {_declared(function)} {{ return {own}.{call}; }}\n"
         f"EXPORTED unsigned long long {symbol}_outside(void) {{ return {own}.outside(); }}\n"
-        f"EXPORTED unsigned long long {symbol}_failed(void) {{ return {own}.failed(); }}\n",
-        function,
+        f"EXPORTED unsigned long long {symbol}_failed(void) {{ return {own}.failed(); }}\n"
     )
 
 

@@ -92,6 +92,42 @@ class Stage {
   mutable std::atomic<unsigned long long> outside_{0}, failed_{0};
 };
 
+/// Trees that tell real from generated objects, made by several stages: the chance to keep one.
+class Rejection {
+ public:
+  Rejection(const void* bytes, std::size_t size, const char* name)
+      : file_(bytes, size, name, "export it again"),
+        trees_(file_, "ratio"),
+        ceiling_(file_.get<double>("ratio.ceiling", 1)[0]) {
+    file_.require(trees_.n_outputs() == 1 && ceiling_ > 0.0, "numbers of a rejection");
+  }
+
+  /// Fills `out` with the chance to keep an object; NaN where it fails.
+  float* probabilities(float* out, const float* in) const {
+    try {
+      const std::size_t n = trees_.n_inputs();
+      const bool gaps = std::any_of(in, in + n, [](float one) { return std::isnan(one); });
+      std::vector<float> total(std::max<std::size_t>(trees_.across(), 1));
+      trees_.sum(0, trees_.n_forests(), in, 1, n, gaps, total.data());
+      const double chance = std::exp(static_cast<double>(total[0])) / ceiling_;
+      out[0] = static_cast<float>(std::min(chance, 1.0));
+    } catch (...) {
+      failed_.fetch_add(1, std::memory_order_relaxed);
+      out[0] = std::numeric_limits<float>::quiet_NaN();
+    }
+    return out;
+  }
+
+  unsigned long long outside() const { return 0; }
+  unsigned long long failed() const { return failed_.load(std::memory_order_relaxed); }
+
+ private:
+  detail::File file_;
+  detail::Trees trees_;
+  double ceiling_;
+  mutable std::atomic<unsigned long long> failed_{0};
+};
+
 }  // namespace flowbdt
 
 #endif  // FLOWBDT_STAGES_HPP

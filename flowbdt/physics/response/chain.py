@@ -391,6 +391,11 @@ class ResponseChain:
         self.check_fitted()
         return self._flows[stage]
 
+    def rejection(self, home: str) -> JointRejection:
+        """Return the rejection of all columns of a collection. Raises KeyError if it has none."""
+        self.check_fitted()
+        return self._rejections[home]
+
     def check_fitted(self) -> None:
         """Raise NotFittedError before `fit`."""
         if not hasattr(self, "archive_"):

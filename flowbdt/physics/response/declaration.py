@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -173,7 +174,7 @@ class Stage:
     conditions: tuple[str, ...]
     settings: Settings
 
-    @property
+    @cached_property
     def quantities(self) -> list[Quantity]:
         """The conditions, read; one may use the names of those before it."""
         found: list[Quantity] = []

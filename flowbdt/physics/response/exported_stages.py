@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from ...generation.export.lamarr import ExportedShares, ExportedStage
+from ...generation.export.lamarr import ExportedRejection, ExportedShares, ExportedStage
 from .chain import ResponseChain
 from .declaration import Stage, order_name
 from .shares import learned_names
 from .stage_tables import shares_of
 
 
-def exported_stages(chain: ResponseChain) -> list[ExportedStage]:
-    """Return what `write_lamarr` writes: probabilities of numbers, and properties.
+def exported_stages(chain: ResponseChain) -> list[ExportedStage | ExportedRejection]:
+    """Return what `write_lamarr` writes: probabilities of numbers, properties, rejections.
 
     A number of objects that is drawn has the probability of each value; who calls draws it, and
-    makes so many calls of the stage of properties. Stages without training rows are left out.
+    makes so many calls of the stages of properties. Stages without training rows are left out.
     """
     chain.check_fitted()
-    found = []
+    found: list[ExportedStage | ExportedRejection] = []
     for home in chain.content_.homes:
         for stage in home.stages:
             known = chain.content_.stages[stage.name]
@@ -33,6 +33,10 @@ def exported_stages(chain: ResponseChain) -> list[ExportedStage]:
             found.append(
                 ExportedStage(stage.name, flow, stage.columns, constant, is_number, shares, notes)
             )
+        if home.rejection is not None:
+            rejection = chain.rejection(home.name)
+            title = f"{home.name}.rejection"
+            found.append(ExportedRejection(title, rejection.ratio, tuple(rejection.names)))
     return found
 
 

@@ -83,6 +83,18 @@ class JointRejection:
                 warn_slow(str(error))
         return cls(home, flows, ratio)
 
+    @property
+    def names(self) -> list[str]:
+        """Names of what it sees, in the order of `joint_inputs`."""
+        found = dict.fromkeys(self.home.columns)
+        for stage in self.home.properties:
+            if (flow := self.flows.get(stage.name)) is None:
+                continue
+            texts = {quantity.name: quantity.text for quantity in stage.quantities}
+            found |= dict.fromkeys(texts.get(name, name) for name in flow.condition_names)
+            found |= dict.fromkeys(flow.transform.coordinates.relative)
+        return [*(found | dict.fromkeys(self.home.rejection or ()))]
+
     def keeps(
         self, seed: int, attempt: int, events: Events, rows: Rows, numbers: np.ndarray
     ) -> np.ndarray:

@@ -35,6 +35,8 @@ FEWEST_OF_CLASS = 100
 """Objects of each class of a ROC curve, and events with a pair, at least."""
 REPEATED = 0.01
 """Share of one value from which on it is a repeated one."""
+DRAWN_KINDS = ("number", "properties", "event")
+"""Stages that may have a reliability curve."""
 RELIABILITY_BINS = 10
 """Bins of a reliability curve, of equal counts."""
 MOST_JUDGED = 20_000
@@ -168,36 +170,54 @@ def judge_response(
     settings: Any = {"n_bootstrap": n_bootstrap, "quick": quick, "seed": seed}
     judge = ResponseJudge(chain.content_, Events.of(events), **asked, **settings)
     scores = judge(chain.sample(events, random_state=derive(seed, "judge")))
-    return replace(scores, comparisons=[*scores.comparisons, *_reliability(chain, judge.real)])
+    return replace(scores, comparisons=[*scores.comparisons, *reliability(chain, judge.real)])
 
 
-def _reliability(chain: ResponseChain, real: Events) -> Iterator[Comparison]:
-    """Yield the reliability curves of stages that draw numbers of objects.
+def reliability(chain: ResponseChain, real: Events) -> Iterator[Comparison]:
+    """Yield the reliability curves of stages that are one classifier: of numbers, and of classes.
 
-    In bins of the probability of at least one: how often there was one, beside the mean of the
-    probability.
+    In bins of the probability of at least one object, or of a class: how often there was one,
+    beside the mean of the probability.
     """
     content = chain.content_
     for home in content.homes:
-        stage, known = home.stages[0], content.stages[home.stages[0].name]
-        if stage.kind != "number" or known.constant is not None:
-            continue
-        flow = chain.flow(stage.name)
-        table = stage_table(stage, home, real, content.weight)
-        none = np.zeros((table.n, 1), dtype=np.int64)
-        if flow.discrete is None or flow.transform.skeleton.values[0][0] != 0:
-            continue
-        log_none = flow.discrete.log_probability(np.full((table.n, 1), np.nan), table.cond, none)
-        found, expected = table.x[:, 0] > 0, -np.expm1(log_none)
-        weight = np.ones(table.n) if table.weight is None else table.weight
-        order = np.argsort(expected, kind="stable")
-        for rows in np.array_split(order, min(len(order) // SMALLEST_BIN, RELIABILITY_BINS) or 1):
-            share, mean = (np.average(of[rows], weights=weight[rows]) for of in (found, expected))
-            variance = (weight[rows] ** 2).sum() / weight[rows].sum() ** 2 * mean * (1 - mean)
-            cell = f"{expected[rows[0]]:.3f} to {expected[rows[-1]]:.3f}"
-            error = float(np.sqrt(variance * (1 + table.n / known.rows)))
-            name = f"{home.name}: found, by probability"
-            yield Comparison(name, cell, len(rows), float(share), float(mean), error)
+        for stage in home.stages:
+            known = content.stages[stage.name]
+            if known.constant is not None or not known.rows or stage.kind not in DRAWN_KINDS:
+                continue
+            flow = chain.flow(stage.name)
+            if flow.discrete is None or flow.n_latent or len(flow.transform.skeleton) > 1:
+                continue
+            table = stage_table(stage, home, real, content.weight)
+            nothing = np.full((table.n, 1), np.nan)
+            values = flow.transform.skeleton.values[0]
+            classes = list(enumerate(values[:FEW_VALUES]))
+            if stage.kind == "number":
+                classes = [(0, values[0])] if values[0] == 0 else []
+            for code, value in classes:
+                codes = np.full((table.n, 1), code)
+                drawn = flow.discrete.log_probability(nothing, table.cond, codes)
+                found, expected = table.x[:, 0] == value, np.exp(drawn)
+                name = f"{stage.columns[0]} = {value:g}, by probability"
+                if stage.kind == "number":  # at least one
+                    found, expected = ~found, -np.expm1(drawn)
+                    name = f"{home.name}: found, by probability"
+                yield from _curve(name, found, expected, table.weight, known.rows)
+
+
+def _curve(
+    name: str, found: np.ndarray, expected: np.ndarray, weights: np.ndarray | None, trained: int
+) -> Iterator[Comparison]:
+    """Yield, in bins of probabilities (n,), how often it was so and what was expected."""
+    n = len(found)
+    weight = np.ones(n) if weights is None else weights
+    order = np.argsort(expected, kind="stable")
+    for rows in np.array_split(order, min(n // SMALLEST_BIN, RELIABILITY_BINS) or 1):
+        share, mean = (np.average(of[rows], weights=weight[rows]) for of in (found, expected))
+        variance = (weight[rows] ** 2).sum() / weight[rows].sum() ** 2 * mean * (1 - mean)
+        cell = f"{expected[rows[0]]:.3f} to {expected[rows[-1]]:.3f}"
+        error = float(np.sqrt(variance * (1 + n / trained)))
+        yield Comparison(name, cell, len(rows), float(share), float(mean), error)
 
 
 class ResponseJudge:

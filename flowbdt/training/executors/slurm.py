@@ -21,9 +21,23 @@ from typing import NamedTuple
 from ...errors import ConfigError, FlowbdtError
 from ...typed_settings import AtLeastOne, NotNegative
 from ..numbered_jobs import Batch, JobKind, name_of
-from . import batch_system
+from . import submission_records as records
 from .base import EXECUTORS
-from .batch_system import DONE, FAILED, HELD, LOST, QUEUED, RUNNING, BatchExecutor, Job, Place
+from .batch_settings import BatchSettings
+from .batch_system import BatchExecutor, Queue
+from .submission_records import (
+    DONE,
+    FAILED,
+    HELD,
+    LOST,
+    QUEUED,
+    RUNNING,
+    Job,
+    JobState,
+    Place,
+    Stage,
+    node_name,
+)
 
 ARRAY = 1000
 """Tasks of an array at most; Slurm's MaxArraySize is 1001 unless a site changes it."""
@@ -51,7 +65,7 @@ exit $status
 
 
 @dataclass(frozen=True)
-class SlurmSettings(batch_system.BatchSettings):
+class SlurmSettings(BatchSettings):
     """Settings of the executor ``slurm``, beside those of all batch systems.
 
     Parameters
@@ -98,7 +112,7 @@ class Row(NamedTuple):
     reason: str
 
 
-class Workload(batch_system.Queue):
+class Workload(Queue):
     """Slurm's command line."""
 
     program = "sbatch"
@@ -148,7 +162,7 @@ class Workload(batch_system.Queue):
 
 
 @dataclass
-class SlurmJob(batch_system.JobState):
+class SlurmJob(JobState):
     """State of one task of an array."""
 
     separator = "_"
@@ -203,7 +217,7 @@ def arrays(names: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-class Submission(batch_system.Submission):
+class Submission(records.Submission):
     """One submission, followed in the queue, the accounting, and by what its tasks leave."""
 
     job_class = SlurmJob
@@ -218,13 +232,13 @@ class Submission(batch_system.Submission):
     def title(self) -> str:
         return f"job {', '.join(map(str, self.record['arrays'].values()))}"
 
-    def update(self) -> list[batch_system.JobState]:
+    def update(self) -> list[JobState]:
         return self._look()
 
-    def compare(self, queue: Workload) -> list[batch_system.JobState]:
+    def compare(self, queue: Workload) -> list[JobState]:
         return self._look(finally_lost=True)
 
-    def _look(self, *, finally_lost: bool = False) -> list[batch_system.JobState]:
+    def _look(self, *, finally_lost: bool = False) -> list[JobState]:
         """Return the jobs whose state changed.
 
         The accounting may be seconds late, so only later what is nowhere is lost.
@@ -273,7 +287,7 @@ def name_in_queue(array: str, mark: str) -> str:
 
 
 @dataclass(frozen=True)
-class SlurmStage(batch_system.Stage):
+class SlurmStage(Stage):
     """Jobs of one or more arrays.
 
     ``commands`` has, for every job, where its logs go and the arguments of flowbdt.
@@ -283,7 +297,7 @@ class SlurmStage(batch_system.Stage):
     memory_mib: int | None = None
 
 
-class Submissions(batch_system.Submissions):
+class Submissions(records.Submissions):
     """All submissions of a run to Slurm."""
 
     folder = "slurm"
@@ -320,11 +334,11 @@ class Submissions(batch_system.Submissions):
             raise
         return {"arrays": sent}
 
-    def how_to_remove(self, live: batch_system.Submission) -> str:
+    def how_to_remove(self, live: records.Submission) -> str:
         names = (name_in_queue(array, live.mark) for array in arrays(live.record["jobs"]))
         return f"scancel --name={','.join(names)}"
 
-    def why_waiting(self, job: batch_system.JobState) -> str:
+    def why_waiting(self, job: JobState) -> str:
         return f"squeue --start --jobs={job.number}"
 
 
@@ -373,11 +387,8 @@ class Slurm(SlurmSettings, BatchExecutor):
     def described(
         self, submissions: Submissions, batches: Sequence[Batch], kind: JobKind, place: Place
     ) -> SlurmStage:
-        lacking = max(
-            self._lacked(batch_system.node_name(kind.noun, n), submissions)
-            for batch in batches
-            for n in batch
-        )
+        times = submissions.lacked()
+        lacking = max(times[node_name(kind.noun, n)] for batch in batches for n in batch)
         memory = self.request_memory or kind.needs(submissions.run).memory_mib
         commands = [
             (kind.logs(name_of(batch[0])), *kind.command("+".join(map(str, batch))))
@@ -398,12 +409,6 @@ class Slurm(SlurmSettings, BatchExecutor):
             memory_mib=self.request_memory,
         )
 
-    def retried(self, job: batch_system.JobState, submissions: batch_system.Submissions) -> bool:
-        more = job.lacks_memory and self._lacked(job.name, submissions) <= self.max_retries
+    def retried(self, job: JobState, submissions: records.Submissions) -> bool:
+        more = job.lacks_memory and submissions.lacked()[job.name] <= self.max_retries
         return more or (super().retried(job, submissions) and not job.lacks_memory)
-
-    @staticmethod
-    def _lacked(name: str, submissions: batch_system.Submissions) -> int:
-        """Return how often the job that does what has a name lacked memory."""
-        every = (job for submission in submissions.all for job in submission.jobs.values())
-        return sum(job.lacks_memory for job in every if name in job.members)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from ...numbered_jobs import Batch, JobKind
 from ..base import EXECUTORS
-from ..batch_system import BatchExecutor, Place
+from ..batch_system import BatchExecutor
+from ..submission_records import Place
 from .submissions import Submissions
 from .submit_files import JobSettings, PoolStage, numbered, single
 

@@ -11,14 +11,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ....errors import RunError
-from .. import batch_system
-from ..batch_system import DONE, FAILED, HELD, LOST, QUEUED, RUNNING, WAITING, Job, Place
+from .. import submission_records as records
+from ..batch_system import Queue
+from ..submission_records import (
+    DONE,
+    FAILED,
+    HELD,
+    LOST,
+    QUEUED,
+    RUNNING,
+    WAITING,
+    Job,
+    JobState,
+    Place,
+)
 from . import event_log
 from .event_log import Event
 from .submit_files import ATTRIBUTE, JOB_SCRIPT, SCRIPT, JobSettings, PoolStage, dag, queued, string
 
 
-class Pool(batch_system.Queue):
+class Pool(Queue):
     """HTCondor's command line."""
 
     program = "condor_submit"
@@ -46,7 +58,7 @@ class Pool(batch_system.Queue):
 
 
 @dataclass
-class PoolJob(batch_system.JobState):
+class PoolJob(JobState):
     """State of one job, as far as its events were read."""
 
     def follow(self, event: Event) -> None:
@@ -88,7 +100,7 @@ def _first_line(event: Event) -> str:
 
 
 @dataclass
-class Submission(batch_system.Submission):
+class Submission(records.Submission):
     """One submission, followed in its event log.
 
     ``ended`` says that no further job will come out of it.
@@ -157,7 +169,7 @@ def _unique(jobs: list[PoolJob]) -> list[PoolJob]:
     return list({job.name: job for job in jobs}.values())
 
 
-class Submissions(batch_system.Submissions):
+class Submissions(records.Submissions):
     """All submissions of a run to HTCondor."""
 
     folder = "condor"
@@ -181,10 +193,10 @@ class Submissions(batch_system.Submissions):
             return {"cluster": queue.submit_dag(folder, "run.dag", place.mark)}
         return {"cluster": queue.submit(folder, f"{stages[0].name}.sub")}
 
-    def how_to_remove(self, live: batch_system.Submission) -> str:
+    def how_to_remove(self, live: records.Submission) -> str:
         return f"condor_rm -constraint '{ATTRIBUTE} == \"{live.mark}\"'"
 
-    def why_waiting(self, job: batch_system.JobState) -> str:
+    def why_waiting(self, job: JobState) -> str:
         return f"condor_q -better-analyze {job.number}"
 
 

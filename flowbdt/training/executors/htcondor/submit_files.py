@@ -17,7 +17,8 @@ from pathlib import Path
 from ....errors import ConfigError
 from ....typed_settings import AtLeastOne, AtLeastZero
 from ...numbered_jobs import Batch, JobKind, Needs, name_of
-from ..batch_system import BatchSettings, Place, Stage, node_name
+from ..batch_settings import BatchSettings
+from ..submission_records import Place, Stage, node_name
 
 PACKS = (".whl", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
