@@ -60,9 +60,10 @@ def pointer(array):
 class Exported:
     """A model file, asked through the C interface."""
 
-    def __init__(self, library, path):
+    def __init__(self, library, path, single=False):
         self._lib, self.handle = library, ctypes.c_void_p()
-        self.status = library.flowbdt_open(str(path).encode(), ctypes.byref(self.handle))
+        open_file = library.flowbdt_open_single if single else library.flowbdt_open
+        self.status = open_file(str(path).encode(), ctypes.byref(self.handle))
         self.error = self.said()
         self.d = self.size("n_columns")
 

@@ -301,6 +301,18 @@ def test_the_example_is_built_by_cmake(in_lanes, rejecting_file, tmp_path, libra
         found = other.many(cond, 7, 0)
         assert np.allclose(found, plain.many(cond, 7, 0), rtol=1e-10)
         assert all(np.array_equal(other.one(cond[i], 7, i), found[i]) for i in range(len(cond)))
+    if in_lanes == "ON":
+        with Exported(built, rejecting_file, single=True) as single:
+            near = single.many(cond, 7, 0)
+            assert all(np.array_equal(single.one(cond[i], 7, i), near[i]) for i in range(len(cond)))
+        assert not np.array_equal(near, found)
+        assert np.isclose(near, found, rtol=1e-3, atol=1e-4).all(axis=1).mean() > 0.9
+
+
+def test_single_precision_without_kernels_is_refused(rejecting_file, library):
+    refused = Exported(library, rejecting_file, single=True)
+    assert refused.status == BAD_ARGUMENT
+    assert "compile lanes*.cpp" in refused.error
 
 
 def test_the_command_writes_all_that_is_needed(rejecting, tmp_path, capsys):

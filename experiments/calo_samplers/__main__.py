@@ -33,8 +33,9 @@ from flowbdt.physics.calorimeter.shower_files import Showers
 
 LINE = FlowMatching()
 BUDGETS = (5, 10, 20, 50)
-MANY = {"DDPM": (100, 200), "UniPC-2": (100,), "Restart (Heun)": (100,)}
-RESTART_STEPS = 18
+MANY = {"DDPM": (100, 200), "UniPC-2": (100,), "Restart (Heun)": (46, 100)}
+"""Further budgets; Restart with 46 evaluations has 18 steps."""
+
 WARM = ((0.5, 3), (0.5, 7), (0.75, 3), (0.75, 7), (0.9, 3))
 """Times up to which noise is added to a shower of the trees, and evaluations from there."""
 
@@ -84,11 +85,11 @@ class Study(Judge):
         """Return sampler, its settings and its number of steps, for every budget."""
         found = []
         every = (self.options.samplers or ";".join(settings.SAMPLERS)).split(";")
+        asked = (5,) if self.options.smoke else self.options.budgets
         for name in SMOKE_NAMES if self.options.smoke else every:
-            budgets = (5,) if self.options.smoke else (*BUDGETS, *MANY.get(name, ()))
+            budgets = asked or (*BUDGETS, *MANY.get(name, ()))
             spec = settings.SAMPLERS[name]
             steps = {settings.steps_for(spec, budget, LINE) for budget in budgets}
-            steps |= {RESTART_STEPS} if name == "Restart (Heun)" else set()
             found += [(name, spec, n) for n in sorted(n for n in steps if n is not None)]
         return found
 
@@ -151,6 +152,7 @@ def main() -> None:
     parser.add_argument("--showers", type=int, default=2000, help="to judge (%(default)s)")
     parser.add_argument("--auc", metavar="NAMES", help="contenders for classifiers, with ; between")
     parser.add_argument("--samplers", metavar="NAMES", help="some of them, with ; between")
+    parser.add_argument("--budgets", type=int, nargs="*", help="evaluations, the same for all")
     parser.add_argument("--trees", metavar="FILE", help="ShowerModel trained before")
     parser.add_argument("--no-trees", action="store_true", help="the network alone")
     parser.add_argument("--device", default="cpu", help="of the network (%(default)s)")

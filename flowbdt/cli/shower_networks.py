@@ -32,7 +32,7 @@ def showers_group() -> None:
 @showers_group.command("train-network")
 @click.argument("showers", type=options.PATH, help=f"Showers to learn: {SHOWERS}.")
 @options.output("RUN", "Folder for network, checkpoint and log.", required=True)
-@options.mapping("--backbone", "{widths: [16, 16, 32], fold: 10}", "Settings of the network")
+@options.mapping("--backbone", "{widths: [64, 64, 64]}", "Settings of the network")
 @click.option("--objective", default="edm", metavar="NAME", help="Loss and prediction.")
 @options.mapping("--training", "{n_steps: 2000, batch_size: 256}", "Settings of the training")
 @options.mapping("--flow", "{preset: fast}", "Settings of the trees of the layer energies")

@@ -37,8 +37,15 @@ SAMPLER: dict[str, Any] = {
     "n_steps": 20,
 }
 
-BACKBONE: dict[str, Any] = {"widths": [16, 16, 32], "n_blocks": 1, "fold": 10, "angle": False}
-"""Settings of a U-net for CPUs; the same at any turn about the axis, as no angle is shown."""
+BACKBONE: dict[str, Any] = {
+    "widths": [64, 64, 64],
+    "n_blocks": 1,
+    "fold": "all",
+    "angle": False,
+    "inverse": "mean",
+}
+"""Settings of a U-net for CPUs: convolutions in alpha only, with layers and rings as channels; the
+same at any turn about the axis, as no angle is shown."""
 
 BATCH = 256
 """Showers that the network sees at once: more are slower, they leave the cache."""

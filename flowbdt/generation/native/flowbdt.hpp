@@ -391,12 +391,11 @@ class File {
 // ---------------------------------------------------------------------------------------------
 // Trees
 
-/// A value goes to the second child if it is not below the threshold; NaN where `missing` says so.
-struct Node {
-  float threshold;
-  std::uint16_t feature;
-  std::uint16_t missing;
-};
+#if defined(__GNUC__)
+#define FLOWBDT_UNROLL _Pragma("GCC unroll 8")
+#else
+#define FLOWBDT_UNROLL
+#endif
 
 /// Trees of one depth that add to the same outputs, each filled up to a complete one.
 struct Forest {
@@ -427,8 +426,8 @@ class Trees {
     n_inputs_ = sizes[0];
     const auto table = file.get<std::int64_t>(name + ".table");
     const auto feature = feature_ = file.get<std::uint16_t>(name + ".feature");
-    const auto threshold = threshold_ = file.get<float>(name + ".threshold", feature.size);
-    const auto missing = missing_ = file.get<std::uint8_t>(name + ".missing", feature.size);
+    threshold_ = file.get<float>(name + ".threshold", feature.size);
+    missing_ = file.get<std::uint8_t>(name + ".missing", feature.size);
     leaves_ = file.get<float>(name + ".leaves");
     base_ = file.get<float>(name + ".base");
     file.require(table.size % 7 == 0, "forests");
@@ -451,11 +450,8 @@ class Trees {
       across_ = std::max(across_, forest.first + forest.padded);
       forests_.push_back(forest);
     }
-    nodes_.resize(feature.size);
-    for (std::size_t i = 0; i < nodes_.size(); ++i) {
+    for (std::size_t i = 0; i < feature.size; ++i)
       file.require(feature[i] < n_inputs_, "nodes of trees");
-      nodes_[i] = Node{threshold[i], feature[i], missing[i]};
-    }
     file.require(n_outputs_ == sizes[1], "outputs of trees");
   }
 
@@ -496,24 +492,38 @@ class Trees {
   template <bool Gaps>
   void add(const Forest& forest, const float* x, std::size_t n, std::size_t stride,
            float* total) const {
-    std::size_t t = 0;
-    for (; t + kGroup <= forest.n_trees; t += kGroup)
-      add_group<Gaps, kGroup>(forest, t, x, n, stride, total);
-    for (; t < forest.n_trees; ++t) add_group<Gaps, 1>(forest, t, x, n, stride, total);
+    switch (forest.depth) {  // known depths are walked without a loop
+      case 3: return add_deep<Gaps, 3>(forest, x, n, stride, total);
+      case 4: return add_deep<Gaps, 4>(forest, x, n, stride, total);
+      case 5: return add_deep<Gaps, 5>(forest, x, n, stride, total);
+      case 6: return add_deep<Gaps, 6>(forest, x, n, stride, total);
+      default: return add_deep<Gaps, 0>(forest, x, n, stride, total);
+    }
   }
 
-  template <bool Gaps, std::size_t G>
+  template <bool Gaps, std::size_t D>
+  void add_deep(const Forest& forest, const float* x, std::size_t n, std::size_t stride,
+                float* total) const {
+    std::size_t t = 0;
+    for (; t + kGroup <= forest.n_trees; t += kGroup)
+      add_group<Gaps, D, kGroup>(forest, t, x, n, stride, total);
+    for (; t < forest.n_trees; ++t) add_group<Gaps, D, 1>(forest, t, x, n, stride, total);
+  }
+
+  template <bool Gaps, std::size_t D, std::size_t G>
   void add_group(const Forest& forest, std::size_t tree, const float* x, std::size_t n,
                  std::size_t stride, float* total) const {
-    const std::size_t size = std::size_t{1} << forest.depth, padded = forest.padded;
-    const Node* nodes = nodes_.data() + forest.nodes + tree * size;
+    const std::size_t depth = D > 0 ? D : forest.depth, padded = forest.padded;
+    const std::size_t size = std::size_t{1} << depth, first = forest.nodes + tree * size;
     const float* leaves = leaves_.data + forest.leaves + tree * size * padded;
     for (std::size_t r = 0; r < n; ++r) {
       const float* row = x + r * stride;
-      std::size_t k[G] = {};
-      for (std::size_t d = 0; d < forest.depth; ++d)
+      std::uint32_t k[G] = {};
+      FLOWBDT_UNROLL
+      for (std::size_t d = 0; d < depth; ++d)
+        FLOWBDT_UNROLL
         for (std::size_t q = 0; q < G; ++q)
-          k[q] |= beyond<Gaps>(nodes[q * size + (std::size_t{1} << d) + k[q]], row) << d;
+          k[q] |= beyond<Gaps>(first + q * size + (std::size_t{1} << d) + k[q], row) << d;
       const float* leaf[G];
       for (std::size_t q = 0; q < G; ++q) leaf[q] = leaves + (q * size + k[q]) * padded;
       float* sums = total + r * across_ + forest.first;
@@ -523,13 +533,14 @@ class Trees {
     }
   }
 
+  /// A value goes to the second child if it is not below the threshold; NaN where `missing` says so.
   template <bool Gaps>
-  static std::size_t beyond(const Node& node, const float* row) {
-    const float value = row[node.feature];
+  std::uint32_t beyond(std::size_t node, const float* row) const {
+    const float value = row[feature_[node]];
     if constexpr (Gaps)
-      return static_cast<std::size_t>((value >= node.threshold) |
-                                      ((value != value) & (node.missing != 0)));
-    return static_cast<std::size_t>(value >= node.threshold);
+      return static_cast<std::uint32_t>((value >= threshold_[node]) |
+                                        ((value != value) & (missing_[node] != 0)));
+    return static_cast<std::uint32_t>(value >= threshold_[node]);
   }
 
   /// Adds leaf by leaf, in the order of the trees: sums have the bits that XGBoost gives them.
@@ -545,7 +556,6 @@ class Trees {
   }
 
   std::vector<Forest> forests_;
-  std::vector<Node> nodes_;
   Span<std::uint16_t> feature_;
   Span<std::uint8_t> missing_;
   Span<float> threshold_, leaves_, base_;
@@ -1955,15 +1965,21 @@ namespace flowbdt {
 
 // ---------------------------------------------------------------------------------------------
 
+/// Numbers in which events are carried through the steps. Single ones take half of the time and move
+/// a column by some 1e-6 of its spread; they need the kernels, see FLOWBDT_IN_LANES.
+enum class Precision { kDouble, kSingle };
+
 /// A trained flow as it was exported. Never changes; share it between threads.
 class Model {
  public:
-  /// Reads a file. Throws FileError with what is wrong and what to do.
-  explicit Model(const std::string& path) : Model(detail::File(path)) {}
+  /// Reads a file. Throws FileError with what is wrong and what to do, ArgumentError for single
+  /// precision without kernels.
+  explicit Model(const std::string& path, Precision precision = Precision::kDouble)
+      : Model(detail::File(path), precision) {}
 
   /// Takes the bytes of a file that stay in memory, see `detail::File`.
   Model(const void* bytes, std::size_t size, const std::string& name, const std::string& advice)
-      : Model(detail::File(bytes, size, name, advice)) {}
+      : Model(detail::File(bytes, size, name, advice), Precision::kDouble) {}
 
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
@@ -2021,7 +2037,7 @@ class Model {
  private:
   friend class Generator;
 
-  explicit Model(detail::File&& file) : file_(std::move(file)) {
+  Model(detail::File&& file, Precision precision) : file_(std::move(file)) {
     way_ = detail::Way(file_);
     if (way_.n_latent() > 0) {
       steps_ = detail::Steps(file_);
@@ -2054,22 +2070,29 @@ class Model {
       file_.require(numbers[2] >= 1.0 && numbers[2] <= 1e6, "attempts");
       most_attempts_ = static_cast<std::size_t>(numbers[2]);
     }
-    quicken();
+    if (!quicken(precision == Precision::kSingle) && precision == Precision::kSingle)
+      throw ArgumentError("single precision needs the kernels: define FLOWBDT_IN_LANES and compile"
+                          " lanes*.cpp with the program, or take double precision");
   }
 
 #ifdef FLOWBDT_IN_LANES
-  void quicken() {
+  /// Finds kernels for this processor; returns whether there are some.
+  bool quicken(bool single) {
     const lanes::Kernels* found = lanes::kernels(nullptr);
-    if (found == nullptr) return;
-    if (steps_.m > 0) in_lanes_ = std::make_unique<lanes::LaneStepsOf<double>>(steps_, *found);
+    if (found == nullptr) return false;
+    if (steps_.m > 0 && single)
+      in_lanes_ = std::make_unique<lanes::LaneStepsOf<float>>(steps_, *found);
+    else if (steps_.m > 0)
+      in_lanes_ = std::make_unique<lanes::LaneStepsOf<double>>(steps_, *found);
     if (rejects()) ratio_.faster = std::make_shared<lanes::TreeSums>(ratio_, *found);
+    return true;
   }
 
   std::unique_ptr<detail::Walker> walker() const {
     return in_lanes_ ? in_lanes_->walker() : std::make_unique<detail::Walker>(steps_);
   }
 #else
-  void quicken() {}
+  bool quicken(bool) { return false; }
 
   std::unique_ptr<detail::Walker> walker() const {
     return std::make_unique<detail::Walker>(steps_);
@@ -2116,8 +2139,6 @@ class Generator {
   explicit Generator(std::shared_ptr<const Model> model)
       : model_(needed(std::move(model))), walker_(model_->walker()) {
     fit(1);
-    seen_.resize(model_->n_columns() + model_->n_conditions() + model_->seen_.size());
-    ratio_.resize(std::max<std::size_t>(model_->ratio_.across(), 1));
     latent_.resize(model_->way_.n_values() + 1);
     stack_.resize(std::max(model_->way_.deepest(), model_->seen_.deepest()));
     derived_.resize(model_->seen_.size());
@@ -2170,7 +2191,10 @@ class Generator {
     const double* known = scaled(cond, 1);
     walker_->run(x_.data(), known, 1);
     restore(0, cond, known, out);
-    return asks ? acceptance(cond, known, out) : 1.0;
+    if (!asks || !model_->rejects()) return 1.0;
+    see(0, cond, known, out);
+    weigh(1);
+    return acceptance(0);
   }
 
   /// Returns the probabilities (n_values) of the values of a model that is a single classifier, in
@@ -2206,6 +2230,9 @@ class Generator {
     normal_.resize(rows * model_->n_drawn());
     given_.resize(rows * model_->n_conditions());
     scaled_.resize(rows * model_->n_conditions());
+    if (!model_->rejects()) return;
+    seen_.resize(rows * model_->ratio_.n_inputs());
+    ratio_.resize(rows * model_->ratio_.across());
   }
 
   void check(const double* cond, std::size_t n_cond, std::size_t n) const {
@@ -2247,15 +2274,18 @@ class Generator {
           given_[i * n_cond + j] = cond[left[i] * n_cond + j];
       }
       walker_->run(x_.data(), given_.data(), n);
-      std::size_t rejected = 0;
+      const bool asks = attempt + 1 < model_->most_attempts_ && model_->rejects();
       for (std::size_t i = 0; i < n; ++i) {
         double* event = out + left[i] * model_->n_columns();
-        restore(i, given + left[i] * n_cond, given_.data() + i * n_cond, event);
-        if (attempt + 1 < model_->most_attempts_ && model_->rejects() &&
-            !(uniform(seed, first + left[i], attempt) <
-              acceptance(given + left[i] * n_cond, cond + left[i] * n_cond, event)))
-          left[rejected++] = left[i];
+        const double* known = given_.data() + i * n_cond;
+        restore(i, given + left[i] * n_cond, known, event);
+        if (asks) see(i, given + left[i] * n_cond, known, event);
       }
+      if (!asks) return;
+      weigh(n);
+      std::size_t rejected = 0;
+      for (std::size_t i = 0; i < n; ++i)
+        if (!(uniform(seed, first + left[i], attempt) < acceptance(i))) left[rejected++] = left[i];
       n = rejected;
     }
   }
@@ -2282,27 +2312,28 @@ class Generator {
                                                  latent_.data(), drawn_room_);
   }
 
-  /// Conditions as they are, and scaled.
-  double acceptance(const double* given, const double* cond, const double* event) {
-    if (!model_->rejects()) return 1.0;
+  /// Notes what the ratio sees of an event: conditions as they are, and scaled.
+  void see(std::size_t row, const double* given, const double* known, const double* event) {
     const std::size_t d = model_->n_columns(), n_cond = model_->n_conditions();
-    bool gaps = false;
-    for (std::size_t j = 0; j < d; ++j) {
-      seen_[j] = static_cast<float>(scaled_value(event[j], j));
-      gaps = gaps || std::isnan(event[j]);
-    }
-    for (std::size_t j = 0; j < n_cond; ++j) {
-      seen_[d + j] = static_cast<float>(cond[j]);
-      gaps = gaps || std::isnan(cond[j]);
-    }
+    float* seen = seen_.data() + row * model_->ratio_.n_inputs();
+    for (std::size_t j = 0; j < d; ++j) *seen++ = static_cast<float>(scaled_value(event[j], j));
+    for (std::size_t j = 0; j < n_cond; ++j) *seen++ = static_cast<float>(known[j]);
     model_->seen_.compute(event, given, stack_.data(), derived_.data());
-    for (std::size_t j = 0; j < derived_.size(); ++j) {
-      seen_[d + n_cond + j] = static_cast<float>(detail::within_single(derived_[j]));
-      gaps = gaps || std::isnan(derived_[j]);
-    }
+    for (const double value : derived_) *seen++ = static_cast<float>(detail::within_single(value));
+  }
+
+  /// Computes the ratios of n events.
+  void weigh(std::size_t n) {
+    const std::size_t across = model_->ratio_.n_inputs();
+    const bool gaps = std::any_of(seen_.data(), seen_.data() + n * across,
+                                  [](float value) { return std::isnan(value); });
     const detail::Trees& trees = model_->ratio_;
-    trees.sum(0, trees.n_forests(), seen_.data(), 1, seen_.size(), gaps, ratio_.data());
-    return std::min(std::exp(static_cast<double>(ratio_[0])) / model_->ceiling_, 1.0);
+    trees.sum(0, trees.n_forests(), seen_.data(), n, across, gaps, ratio_.data());
+  }
+
+  double acceptance(std::size_t row) const {
+    const double ratio = std::exp(static_cast<double>(ratio_[row * model_->ratio_.across()]));
+    return std::min(ratio / model_->ceiling_, 1.0);
   }
 
   std::shared_ptr<const Model> model_;

@@ -33,15 +33,23 @@ const char* text_of(const std::vector<std::string>& all, std::size_t number) {
   return number < all.size() ? all[number].c_str() : nullptr;
 }
 
-}  // namespace
-
-flowbdt_status flowbdt_open(const char* path, flowbdt_handle** handle) {
+flowbdt_status opened(const char* path, flowbdt::Precision precision, flowbdt_handle** handle) {
   if (handle != nullptr) *handle = nullptr;
   return guarded([&] {
     need(path, "a path");
     need(handle, "room for the handle");
-    *handle = new flowbdt_handle(std::make_shared<const flowbdt::Model>(std::string(path)));
+    *handle = new flowbdt_handle(std::make_shared<const flowbdt::Model>(path, precision));
   });
+}
+
+}  // namespace
+
+flowbdt_status flowbdt_open(const char* path, flowbdt_handle** handle) {
+  return opened(path, flowbdt::Precision::kDouble, handle);
+}
+
+flowbdt_status flowbdt_open_single(const char* path, flowbdt_handle** handle) {
+  return opened(path, flowbdt::Precision::kSingle, handle);
 }
 
 flowbdt_status flowbdt_copy(const flowbdt_handle* of, flowbdt_handle** handle) {

@@ -36,6 +36,9 @@ typedef enum flowbdt_status {
 /* Opens a model file. On failure *handle is NULL. */
 FLOWBDT_API flowbdt_status flowbdt_open(const char *path, flowbdt_handle **handle);
 
+/* The same, but for events that are carried in float32: half of the time; needs the kernels. */
+FLOWBDT_API flowbdt_status flowbdt_open_single(const char *path, flowbdt_handle **handle);
+
 /* Makes another handle of the same model, for another thread. */
 FLOWBDT_API flowbdt_status flowbdt_copy(const flowbdt_handle *of, flowbdt_handle **handle);
 

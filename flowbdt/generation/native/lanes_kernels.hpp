@@ -31,6 +31,8 @@ constexpr std::size_t kCompared = 64;
 constexpr std::size_t kWidest = 7;
 /// With fewer rows all trees are evaluated node by node.
 constexpr std::size_t kFewest = 6;
+/// Sums over components are so many side by side, component k in sum k % kSums: none waits long.
+constexpr std::size_t kSums = 4;
 
 // ---------------------------------------------------------------------------------------------
 // Vectors
@@ -235,17 +237,18 @@ inline void weigh(const Form<R>& form, const FormStep<R>& step, const FormRoom<R
                   const Vector<R>* top, Vector<R>* sum) {
   using V = Vector<R>;
   const V least = splat(Vectors<R>::least);
-  for (int u = 0; u < U; ++u) sum[u] = V{};
+  V sums[kSums][U] = {};
   for (std::size_t k = 0; k < form.n_components; ++k) {
     V* own = room.inner + k * (1 + form.n_inner) * U;
     for (int u = 0; u < U; ++u) {
       const V below = room.joint[k * U + u] - top[u];
       own[u] = exponential<R>(below > least ? below : least);
-      sum[u] += own[u];
+      sums[k % kSums][u] += own[u];
     }
     for (std::size_t i = 1; i <= step.n_gains; ++i)
       for (int u = 0; u < U; ++u) own[i * U + u] *= own[u];
   }
+  for (int u = 0; u < U; ++u) sum[u] = (sums[0][u] + sums[1][u]) + (sums[2][u] + sums[3][u]);
 }
 
 /// Computes N outputs from the components: of the rows from `first` on of their inner variables.
@@ -253,31 +256,38 @@ template <class R, int U, int N, bool Triangle>
 inline void output_block(const R* numbers, std::size_t size, std::size_t first, std::size_t last,
                          std::size_t n_inner, std::size_t n_components,
                          const FormRoom<R>& room, Vector<R>* out) {
-  Vector<R> a[N][U] = {};
-  for (std::size_t k = 0; k < n_components; ++k) {
-    const R* p = numbers + k * size;
-    const Vector<R>* own = room.inner + (k * (1 + n_inner) + first) * U;
-    std::size_t i = first;
-    if (Triangle) {
+  Vector<R> sums[kSums][N][U];
+  for (std::size_t s = 0; s < kSums; ++s) {
+    Vector<R> a[N][U] = {};
+    for (std::size_t k = s; k < n_components; k += kSums) {
+      const R* p = numbers + k * size;
+      const Vector<R>* own = room.inner + (k * (1 + n_inner) + first) * U;
+      std::size_t i = first;
+      if (Triangle) {
 #pragma GCC unroll 4
-      for (int r = 0; r < N; ++r, own += U)
+        for (int r = 0; r < N; ++r, own += U)
 #pragma GCC unroll 4
-        for (int j = 0; j <= r; ++j) {
-          const Vector<R> c = splat(*p++);
+          for (int j = 0; j <= r; ++j) {
+            const Vector<R> c = splat(*p++);
+            for (int u = 0; u < U; ++u) a[j][u] = plus_product(a[j][u], c, own[u]);
+          }
+        i += N;
+      }
+      for (; i < last; ++i, own += U, p += N)
+#pragma GCC unroll 4
+        for (int j = 0; j < N; ++j) {
+          const Vector<R> c = splat(p[j]);
           for (int u = 0; u < U; ++u) a[j][u] = plus_product(a[j][u], c, own[u]);
         }
-      i += N;
     }
-    for (; i < last; ++i, own += U, p += N)
 #pragma GCC unroll 4
-      for (int j = 0; j < N; ++j) {
-        const Vector<R> c = splat(p[j]);
-        for (int u = 0; u < U; ++u) a[j][u] = plus_product(a[j][u], c, own[u]);
-      }
+    for (int j = 0; j < N; ++j)
+      for (int u = 0; u < U; ++u) sums[s][j][u] = a[j][u];
   }
 #pragma GCC unroll 4
   for (int j = 0; j < N; ++j)
-    for (int u = 0; u < U; ++u) out[j * U + u] = a[j][u];
+    for (int u = 0; u < U; ++u)
+      out[j * U + u] = (sums[0][j][u] + sums[1][j][u]) + (sums[2][j][u] + sums[3][j][u]);
 }
 
 /// Computes `n_out` outputs; `last` is 1 + the number of inner variables that add to them.
@@ -368,22 +378,23 @@ inline void add_to_row(const float* const* leaf, std::size_t width, float* sums)
   }
 }
 
-/// Adds the leaves of `Count` trees from number t on to a row; the trees are walked side by side,
-/// none waits for another.
-template <bool Gaps, int Count>
+/// Adds the leaves of `Count` trees of depth D (0: any) from number t on to a row; the trees are
+/// walked side by side, none waits for another.
+template <bool Gaps, int D, int Count>
 inline void add_trees(const Trees& trees, const Forest& forest, std::size_t t, const float* x,
                       std::size_t stride, float* sums) {
-  const std::size_t size = std::size_t{1} << forest.depth, width = forest.padded;
-  const std::size_t first = forest.nodes + t * size;
-  std::size_t k[Count] = {};
-  for (std::size_t d = 0; d < forest.depth; ++d)
+  const std::size_t depth = D > 0 ? D : forest.depth, width = forest.padded;
+  const std::size_t size = std::size_t{1} << depth, first = forest.nodes + t * size;
+  std::uint32_t k[Count] = {};
+#pragma GCC unroll 8
+  for (std::size_t d = 0; d < depth; ++d)
 #pragma GCC unroll 8
     for (int q = 0; q < Count; ++q) {
       const std::size_t node = first + q * size + (std::size_t{1} << d) + k[q];
       const float value = x[trees.feature[node] * stride];
       bool beyond = value >= trees.threshold[node];
       if (Gaps) beyond |= (value != value) & (trees.missing[node] != 0);
-      k[q] |= static_cast<std::size_t>(beyond) << d;
+      k[q] |= static_cast<std::uint32_t>(beyond) << d;
     }
   const float* leaf[Count];
   for (int q = 0; q < Count; ++q)
@@ -393,17 +404,29 @@ inline void add_trees(const Trees& trees, const Forest& forest, std::size_t t, c
 }
 
 /// Adds a forest's leaves row by row.
-template <bool Gaps>
-void add_by_node(const Trees& trees, const Forest& forest, const float* x, std::size_t stride,
-                 std::size_t n, float* total) {
+template <bool Gaps, int D>
+void add_row_by_row(const Trees& trees, const Forest& forest, const float* x, std::size_t stride,
+                    std::size_t n, float* total) {
   for (std::size_t r = 0; r < n; ++r) {
     float* sums = total + r * trees.across + forest.first;
     std::size_t t = 0;
     for (; t + 8 <= forest.n_trees; t += 8)
-      add_trees<Gaps, 8>(trees, forest, t, x + r, stride, sums);
+      add_trees<Gaps, D, 8>(trees, forest, t, x + r, stride, sums);
     for (; t + 4 <= forest.n_trees; t += 4)
-      add_trees<Gaps, 4>(trees, forest, t, x + r, stride, sums);
-    for (; t < forest.n_trees; ++t) add_trees<Gaps, 1>(trees, forest, t, x + r, stride, sums);
+      add_trees<Gaps, D, 4>(trees, forest, t, x + r, stride, sums);
+    for (; t < forest.n_trees; ++t) add_trees<Gaps, D, 1>(trees, forest, t, x + r, stride, sums);
+  }
+}
+
+template <bool Gaps>
+void add_by_node(const Trees& trees, const Forest& forest, const float* x, std::size_t stride,
+                 std::size_t n, float* total) {
+  switch (forest.depth) {  // known depths are walked without a loop
+    case 3: return add_row_by_row<Gaps, 3>(trees, forest, x, stride, n, total);
+    case 4: return add_row_by_row<Gaps, 4>(trees, forest, x, stride, n, total);
+    case 5: return add_row_by_row<Gaps, 5>(trees, forest, x, stride, n, total);
+    case 6: return add_row_by_row<Gaps, 6>(trees, forest, x, stride, n, total);
+    default: return add_row_by_row<Gaps, 0>(trees, forest, x, stride, n, total);
   }
 }
 
@@ -873,9 +896,16 @@ R weigh_one(const Form<R>& form, const FormStep<R>& step, const OneRoom<R>& room
   const std::size_t groups = (size + lanes - 1) / lanes;
   const V least = splat(Vectors<R>::least);
   V top = splat(static_cast<R>(-__builtin_inf()));
-  std::size_t g = 0;
-  for (; g + 4 <= groups; g += 4) joints_of_one<R, 4>(form, step, g, room, &top);
-  for (; g < groups; ++g) joints_of_one<R, 1>(form, step, g, room, &top);
+  for (std::size_t g = 0, some; g < groups; g += some) {
+    const std::size_t left = groups - g;
+    some = left == 5 ? 3 : left < 4 ? left : 4;  // a single one has to wait for itself
+    switch (some) {
+      case 1: joints_of_one<R, 1>(form, step, g, room, &top); break;
+      case 2: joints_of_one<R, 2>(form, step, g, room, &top); break;
+      case 3: joints_of_one<R, 3>(form, step, g, room, &top); break;
+      default: joints_of_one<R, 4>(form, step, g, room, &top);
+    }
+  }
   for (std::size_t l = 1; l < lanes; ++l) top[0] = top[l] > top[0] ? top[l] : top[0];
   const V largest = splat(top[0]);
   R* own = room.inner;
@@ -886,47 +916,75 @@ R weigh_one(const Form<R>& form, const FormStep<R>& step, const OneRoom<R>& room
     for (std::size_t i = 1; i <= step.n_gains; ++i)
       put(own + i * lanes, at<V>(own + i * lanes) * weight);
   }
-  R sum = 0;
-  for (std::size_t k = 0; k < size; ++k)
-    sum += room.inner[k / lanes * (1 + n) * lanes + k % lanes];
-  return sum;
+  const auto weight = [&](std::size_t k) {
+    return k < size ? room.inner[k / lanes * (1 + n) * lanes + k % lanes] : R(0);
+  };
+  R a = 0, b = 0, c = 0, d = 0;
+  for (std::size_t k = 0; k < size; k += kSums)
+    a += weight(k), b += weight(k + 1), c += weight(k + 2), d += weight(k + 3);
+  return (a + b) + (c + d);
 }
 
-/// Adds `rows` rows, of component and inner variable, to N vectors of outputs.
-template <class R, int N>
-inline const R* add_rows(const R* p, const R* own, std::size_t rows, Vector<R>* a) {
+/// Adds `rows` inner variables of each of C components to N vectors of its outputs; `size` numbers
+/// lie between two components.
+template <class R, int N, int C, int Most>
+inline const R* add_rows(const R* p, std::size_t size, const R* const* own, std::size_t from,
+                         std::size_t rows, Vector<R> (*a)[Most]) {
   using V = Vector<R>;
   constexpr std::size_t lanes = kLanes<R>;
-  for (std::size_t i = 0; i < rows; ++i, own += lanes, p += N * lanes) {
-    const V c = splat(*own);
+  for (std::size_t i = from; i < from + rows; ++i, p += N * lanes)
 #pragma GCC unroll 4
-    for (int q = 0; q < N; ++q) a[q] = plus_product(a[q], at<V>(p + q * lanes), c);
-  }
+    for (int c = 0; c < C; ++c) {
+      const V factor = splat(own[c][i * lanes]);
+#pragma GCC unroll 4
+      for (int q = 0; q < N; ++q)
+        a[c][q] = plus_product(a[c][q], at<V>(p + c * size + q * lanes), factor);
+    }
   return p;
 }
 
-/// Computes N vectors of outputs. Of a score (`Triangle`) those from `low` on, to which the inner
-/// variables from this number on add.
+/// Adds C components from number k on to N vectors of outputs, each to its own sum. Of a score
+/// (`Triangle`) those from `low` on, to which the inner variables from this number on add.
+template <class R, int N, int C, bool Triangle>
+inline void add_components(const Form<R>& form, const R* p, std::size_t size, std::size_t k,
+                           std::size_t low, std::size_t last, const R* inner, Vector<R> (*a)[N]) {
+  constexpr std::size_t lanes = kLanes<R>;
+  const R* own[C];
+  for (std::size_t c = 0; c < C; ++c)
+    own[c] = inner + (k + c) / lanes * (1 + form.n_inner) * lanes + (k + c) % lanes;
+  std::size_t i = Triangle ? 1 + low : 0;
+  if (Triangle) {
+    const auto some = [&] { return last - i < lanes ? last - i : lanes; };
+    if (N > 1) p = add_rows<R, 1, C, N>(p, size, own, i, some(), a), i += some();
+    if (N > 2) p = add_rows<R, 2, C, N>(p, size, own, i, some(), a), i += some();
+    if (N > 3) p = add_rows<R, 3, C, N>(p, size, own, i, some(), a), i += some();
+  }
+  add_rows<R, N, C, N>(p, size, own, i, last - i, a);
+}
+
+/// Computes N vectors of outputs; returns where the numbers of the next ones are.
 template <class R, int N, bool Triangle>
 inline const R* output_pass(const Form<R>& form, const FormStep<R>& step, const R* p,
                             std::size_t low, const OneRoom<R>& room) {
   using V = Vector<R>;
   constexpr std::size_t lanes = kLanes<R>;
-  const std::size_t last = 1 + step.n_gains, first = Triangle ? 1 + low : 0;
-  V a[N] = {};
-  for (std::size_t k = 0; k < form.n_components; ++k) {
-    const R* own = room.inner + k / lanes * (1 + form.n_inner) * lanes + k % lanes + first * lanes;
-    std::size_t rows = last - first;
-    if (Triangle) {
-      const auto some = [&](std::size_t left) { return left < lanes ? left : lanes; };
-      if (N > 1) p = add_rows<R, 1>(p, own, some(rows), a), own += lanes * lanes, rows -= some(rows);
-      if (N > 2) p = add_rows<R, 2>(p, own, some(rows), a), own += lanes * lanes, rows -= some(rows);
-      if (N > 3) p = add_rows<R, 3>(p, own, some(rows), a), own += lanes * lanes, rows -= some(rows);
-    }
-    p = add_rows<R, N>(p, own, rows, a);
-  }
+  const std::size_t last = 1 + step.n_gains, rows = last - (Triangle ? 1 + low : 0);
+  std::size_t size = rows * N * lanes;
+  for (std::size_t q = 1; Triangle && q < N; ++q)  // of the first rows only some outputs
+    size -= (N - q) * lanes * (rows < q * lanes ? (rows < (q - 1) * lanes ? 0 : rows - (q - 1) * lanes) : lanes);
+  V a[kSums][N];
 #pragma GCC unroll 4
-  for (int q = 0; q < N; ++q) put(room.out + low + q * lanes, a[q]);
+  for (std::size_t c = 0; c < kSums; ++c)
+#pragma GCC unroll 4
+    for (int q = 0; q < N; ++q) a[c][q] = V{};
+  std::size_t k = 0;
+  for (; k + kSums <= form.n_components; k += kSums, p += kSums * size)
+    add_components<R, N, kSums, Triangle>(form, p, size, k, low, last, room.inner, a);
+  for (; k < form.n_components; ++k, p += size)
+    add_components<R, N, 1, Triangle>(form, p, size, k, low, last, room.inner, a + k % kSums);
+#pragma GCC unroll 4
+  for (int q = 0; q < N; ++q)
+    put(room.out + low + q * lanes, (a[0][q] + a[1][q]) + (a[2][q] + a[3][q]));
   return p;
 }
 
