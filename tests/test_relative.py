@@ -10,7 +10,12 @@ from flowbdt.cli.main import main
 from flowbdt.errors import ConfigError, DataWarning, InputError
 from flowbdt.generation.one_event import open_sampler
 from flowbdt.generation.packed.model_arrays import model_bytes
-from flowbdt.tables.coordinates.relative import Relative, choose_relative, read_relative
+from flowbdt.tables.coordinates.relative import (
+    Relative,
+    choose_relative,
+    followed_conditions,
+    read_relative,
+)
 from flowbdt.tables.formulas.particles import wrapped
 
 SMALL = {
@@ -50,6 +55,22 @@ def test_answers_are_paired_with_what_they_answer_to(centre):
     assert chosen(table, ["pt", "phi"]) == {"y": CHOSEN["y"]}
 
 
+def test_the_rejection_sees_what_is_learned_and_what_follows_a_condition(model):
+    given = answers()
+    wide = given.cond[:, 1] + 0.6 * np.random.default_rng(1).normal(size=given.n)
+    table = given.with_columns(("wide",), wide[:, None])
+    assert "wide" not in chosen(table)
+    assert [one.name for one in followed_conditions(table, CHOSEN)] == ["wide minus true_y"]
+    assert model.flow().observables.names == (
+        *("pt over true_pt", "y minus true_y", "phi minus true_phi"),
+    )
+    small = {**SMALL, "booster": {"n_estimators": 1}, "n_steps": 1}
+    seen = [
+        FlowBDT(**small, relative=r).fit(table).flow().observables.names for r in ("auto", None)
+    ]
+    assert seen == [(*model.flow().observables.names, "wide minus true_y"), ()]
+
+
 def test_noise_has_no_pairs():
     rng = np.random.default_rng(1)
     n, found = 1500, []
@@ -61,7 +82,8 @@ def test_noise_has_no_pairs():
             "u": rng.random(n),
             "turn": rng.uniform(-np.pi, np.pi, n),
         }
-        found += choose_relative(EventTable.of(made, cond={"a": a, "phi": phi}))
+        table = EventTable.of(made, cond={"a": a, "phi": phi})
+        found += [*choose_relative(table), *followed_conditions(table, [])]
     assert found == []
 
 

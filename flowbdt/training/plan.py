@@ -39,7 +39,12 @@ from ..tables.conditions import ColumnScaling, ConditionRanges
 from ..tables.coordinates.learned_columns import Coordinates
 from ..tables.coordinates.ordered_columns import with_differences
 from ..tables.coordinates.particle_coordinates import particle_coordinates
-from ..tables.coordinates.relative import check_relative, choose_relative, read_relative
+from ..tables.coordinates.relative import (
+    check_relative,
+    choose_relative,
+    followed_conditions,
+    read_relative,
+)
 from ..tables.coordinates.turn import Turn
 from ..tables.event_table import EventTable
 from ..tables.formulas.expressions import Cuts, declared
@@ -600,9 +605,18 @@ def _fitted(
         known["classified"] = transform.skeleton.names
     if label is not None:
         known["first"] = label.name
-    if relative := transform.coordinates.relative:
-        known["seen"] = [one.text for one in relative.values()]
+    if seen := _seen(inputs, transform, ~valid):
+        known["seen"] = seen
     return {"arrays": {**stored, "valid": valid}, "files": files, "columns": known}
+
+
+def _seen(inputs: Inputs, transform: TableTransform, used: np.ndarray) -> list[str]:
+    """Return what the rejection sees of columns and their conditions, as expressions."""
+    seen = [one.text for one in transform.coordinates.relative.values()]
+    if inputs.config.relative == "auto" and inputs.table.cond is not None:
+        left = transform.coordinates.targets
+        seen += [one.texts[0] for one in followed_conditions(inputs.table.take(used), left)]
+    return seen
 
 
 def _plan_content(inputs: Inputs, grid: TimeGrid, fitted: dict[str, Any]) -> dict[str, Any]:

@@ -276,6 +276,33 @@ def choose_relative(table: EventTable, skip: Collection[str] = ()) -> tuple[Rela
     return tuple(found)
 
 
+def followed_conditions(table: EventTable, left: Collection[str]) -> tuple[Relative, ...]:
+    """Return differences of columns from conditions that are clearly narrower than the columns.
+
+    As for `choose_relative`, but over the whole range, not in bins of the condition: less is not
+    left to learn then, but trees that tell real from generated events see the answer there.
+    ``left`` names columns to leave alone.
+    """
+    if table.n < FEWEST:
+        return ()
+    columns, found = table.take(slice(None, None, -(-table.n // MOST))).by_name(), []
+    known = {
+        name
+        for name, values in columns.items()
+        if name not in table.categories and "`" not in name and not np.isnan(values).any()
+    }
+    for name in (name for name in table.names if name in known and name not in left):
+        pairs = [
+            Relative(name, "difference", condition)
+            for condition in table.cond_names
+            if condition in known and not _fills_a_turn(columns[name])
+        ]
+        widths = [_width(one.of(columns[name], columns[one.condition])) for one in pairs]
+        if min(widths, default=np.inf) < CLEARLY * _width(columns[name]):
+            found.append(pairs[int(np.argmin(widths))])
+    return tuple(found)
+
+
 def _pairings(column: str, condition: str, columns: Mapping[str, np.ndarray]) -> list[Relative]:
     """Return all that can be meant by two columns."""
     values, known = columns[column], columns[condition]
