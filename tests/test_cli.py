@@ -17,7 +17,7 @@ from conftest import as_json, importorskip_format, make_jets, parsed, run
 from documented import ROOT
 
 from flowbdt.cli.main import TOPICS, flowbdt
-from flowbdt.cli.options import Registered
+from flowbdt.cli.options import Registered, three_digits
 from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import read_attributes, read_table, write_table
 from flowbdt.tables.formulas.expressions import declared
@@ -428,6 +428,12 @@ def test_commands_print_one_object(words, names, runs, tmp_path, monkeypatch):
     shutil.copytree(runs, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     assert set(names.split()) <= set(as_json(*words.split()))
+
+
+def test_rates_have_three_digits_and_no_exponent():
+    assert [three_digits(x) for x in (1.2345, 28.04, 1273.0, 123456.0)] == [
+        *("1.23", "28", "1,270", "123,000"),
+    ]
 
 
 def test_an_error_prints_no_object(folder, capsys):

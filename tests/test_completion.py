@@ -25,7 +25,7 @@ _flowbdt_completion flowbdt
 printf '%s\\n' "${COMPREPLY[@]}"
 """
 ZSH = """
-compdef() { :; }
+autoload -Uz compinit && compinit -u -D
 _describe() { local found=(${(P)3}); print -rl -- ${found%%:*}; }
 compadd() { print -rl -- ${(P)@[-1]}; }
 words=("${(@s: :)1}") CURRENT=${#words}

@@ -14,6 +14,7 @@ from documented import ROOT
 from flowbdt import FlowBDT
 from flowbdt.errors import ConfigError
 from flowbdt.generation.cited_papers import ALWAYS, bibtex, known_papers, sources_of
+from flowbdt.physics import ZToEE
 from flowbdt.tables.formats import write_table
 from flowbdt.trees.density_ratio import DensityRatio
 
@@ -101,6 +102,14 @@ def test_the_program_shows_the_card_and_cites(folder, capsys):
     assert "1810.06758" not in cited  # no rejection was learned
 
 
+def test_a_card_gives_no_range_of_what_turns_with_the_event():
+    pairs = ZToEE()
+    table = pairs.load().take(slice(0, 900)).select(["pt1", "eta1", "phi1", "pt2", "eta2", "phi2"])
+    card = FlowBDT(**SMALL_MODEL, particles=pairs.particles).fit(table).card
+    assert "| phi1 | learned | turns with the event |  | rad |" in card
+    assert re.search(r"\| eta1 \| learned \| -2\.\d+ \| 2\.\d+ \|", card)
+
+
 def test_rejection_is_cited_with_the_loss_of_its_last_trees():
     assert sources_of(DensityRatio) == ["1810.06758", "1806.02350"]
 
@@ -110,7 +119,7 @@ def test_rejection_is_cited_with_the_loss_of_its_last_trees():
     [("omnifold", "1911.09107 2105.04448 1603.02754"), ("posterior", "2212.08674 2404.18219")],
 )
 def test_unfoldings_are_cited_by_their_method(tmp_path, method, expected):
-    (tmp_path / "unfolding.json").write_text(f'{{"record": {{"method": "{method}"}}}}')
+    (tmp_path / "unfolding.json").write_text(f'{{"unfolding": {{"method": "{method}"}}}}')
     found = as_json("cite", tmp_path)["arxiv"]
     assert found[: len(expected.split())] == expected.split()
     assert ("2210.02747" in found) is (method != "omnifold")

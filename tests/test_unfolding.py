@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import run
+from conftest import as_json, run
 
 from flowbdt.errors import ConfigError, DataWarning, InputError
 from flowbdt.physics.unfolding import UnfoldingInputs, unfold, unfolding_errors
@@ -337,6 +337,7 @@ def test_other_formats_and_wrong_names(tmp_path, capsys):
     nominal = read_table(tmp_path / "o" / "unfolded.h5").weight
     assert found.column("data_1").sum() == pytest.approx(nominal.sum(), rel=0.4)
     spectrum = json.loads((tmp_path / "o" / "unfolding.json").read_text())["spectra"]["gen_x"]
+    assert "1911.09107" in as_json("cite", tmp_path / "o")["arxiv"]
     assert set(spectrum["errors"]) == {"data", "simulation", "other", "prior", "total"}
     covariance = np.array(spectrum["covariance"])
     np.testing.assert_allclose(np.sqrt(np.diag(covariance)), spectrum["errors"]["total"])

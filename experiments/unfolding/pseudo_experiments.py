@@ -7,6 +7,7 @@ Of every sample the truth is known. ``normal``: mean 0 in the simulation and 0.3
 resolution 0.3, efficiency a function of truth (a tenth is lost at the mean), 20% of the selected
 events are fakes, 20% of the data are background. ``zjets``: jets of Pythia as simulation, those of
 "Nature" as data, in blocks that share no event; a tenth is lost and a tenth is fakes, by hand.
+``closure``: the same with the other half of Pythia as data.
 ``variations``: a normal truth again, everything seen; an alternative response with a shift of 0.1,
 and one with a resolution 1.2 times as wide, are given as weights, and what they do to the result
 is held against its closed form. Only so many experiments as ``--errors`` says get replicas; with
@@ -85,22 +86,27 @@ class Normal:
 class ZJets:
     """Blocks of jets, as many simulated ones as data; six observables in eight bins each."""
 
-    def __init__(self, n: int, folder: Path) -> None:
+    def __init__(self, n: int, folder: Path, sample: str) -> None:
         self.n = n
-        self._simulation, self._data = (
-            OmniFoldZJets(folder / "omnifold", name, train_fraction=1.0).load("train")
-            for name in ("Pythia26", "Nature")
-        )
+
+        def jets(name: str, share: float = 1.0) -> OmniFoldZJets:
+            return OmniFoldZJets(folder / "omnifold", name, train_fraction=share)
+
+        if sample == "zjets":
+            whole = self._data = jets("Nature").load("train")
+            self._simulation = jets("Pythia26").load("train")
+        else:
+            whole, halves = jets("Pythia26").load("train"), jets("Pythia26", 0.5)
+            self._simulation, self._data = halves.load("train"), halves.load("test")
         self._ranked = np.sort(self._simulation.column("mass"))
-        nature = self._data
-        seen, true = probabilities(nature, self._ranked)
+        seen, true = probabilities(whole, self._ranked)
         passes = 1 - seen + seen * true
         self.bins, expected = {}, []
-        for name, x in zip(SIX, nature.x.T, strict=True):
+        for name, x in zip(SIX, whole.x.T, strict=True):
             inner = quantile_edges(x, 8)[1:-1]
             edges = np.array([inner[0] - 1e3, *inner, inner[-1] + 1e3])
             self.bins[name] = edges.tolist()
-            expected.append(n * np.histogram(x, edges, weights=passes)[0] / nature.n)
+            expected.append(n * np.histogram(x, edges, weights=passes)[0] / whole.n)
         self.expected = np.concatenate(expected)
 
     def inputs(self, seed: int) -> UnfoldingInputs:
@@ -185,7 +191,9 @@ def judge_variations(n: int, n_events: int) -> None:
 def main() -> None:
     """Judge a sample."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--sample", choices=["normal", "zjets", "variations"], default="normal")
+    parser.add_argument(
+        "--sample", choices=["normal", "zjets", "closure", "variations"], default="normal"
+    )
     parser.add_argument("--n", type=int, default=20, help="pseudo-experiments (%(default)s)")
     parser.add_argument("--events", type=int, default=3000, help="of the data's truth")
     parser.add_argument("--replicas", type=int, default=10, help="of each part (%(default)s)")
@@ -198,10 +206,11 @@ def main() -> None:
         judge_variations(options.n, options.events)
     elif options.sample == "normal":
         judge(Normal(options.events), options.n, options.replicas, n_errors)
+    elif options.data is None:
+        parser.error("jets need --data FOLDER")
     else:
-        if options.data is None:
-            parser.error("zjets needs --data FOLDER")
-        judge(ZJets(options.events, options.data), options.n, options.replicas, n_errors)
+        jets = ZJets(options.events, options.data, options.sample)
+        judge(jets, options.n, options.replicas, n_errors)
     print(f"{time.process_time() - start:.0f} CPU s")
 
 

@@ -55,7 +55,7 @@ def _of_unfolding(file: Path) -> list[str]:
     from ..physics.unfolding.omnifold import OmniFold
     from ..physics.unfolding.unfold import METHODS
 
-    method = METHODS[read_json(file)["record"]["method"]]
+    method = METHODS[read_json(file)["unfolding"]["method"]]
     by = [TREES] if method is OmniFold else ALWAYS
     return [*sources_of(sys.modules[method.__module__], method), *by]
 

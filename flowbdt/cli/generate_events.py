@@ -11,7 +11,7 @@ import click
 
 from ..errors import ConfigError, InputError, plural
 from . import options
-from .options import TABLES, bar, say
+from .options import TABLES, bar, say, three_digits
 
 if TYPE_CHECKING:
     pass
@@ -106,8 +106,8 @@ def generate_command(
     before = f" ({done} of them were there)" if done else ""
     say(
         f"{output}: {n} events{before}, {flow.n_evaluations} evaluations"
-        f" each{describe_rejection(flow)}, {1e6 * seconds / (n - done):.3g} us/event,"
-        f" {(n - done) / seconds:.3g} events/s",
+        f" each{describe_rejection(flow)}, {three_digits(1e6 * seconds / (n - done))} us/event,"
+        f" {three_digits((n - done) / seconds)} events/s",
         **{"file": output, "events": n, "new": n - done, "seconds": seconds},
         **{"evaluations": flow.n_evaluations, "record": flow.record(inputs["seed"])},
     )

@@ -242,6 +242,11 @@ def show(text: str, **values: Any) -> None:
         kept[name] = [*before, *value] if isinstance(before, list) else value
 
 
+def three_digits(number: float) -> str:
+    """Return a number with three digits that count, without an exponent: 1.27, 1,270."""
+    return f"{float(f'{number:.3g}'):,.12g}"
+
+
 class _NoBar:
     """What a progress bar is where nobody looks; tqdm takes long to import."""
 

@@ -11,7 +11,7 @@ import click
 
 from . import options
 from .generate_events import outside
-from .options import bar, say, show
+from .options import bar, say, show, three_digits
 
 CHAIN = click.argument("run", type=options.PATH, help="Folder or file of a chain.")
 ROOT = "ROOT file with collections, such as events.root or events.root:Events"
@@ -103,7 +103,7 @@ def generate_response_command(
 
         n = write_collections(output, made(), rntuple=rntuple)
     seconds = time.perf_counter() - start
-    text = f"{output}: {n} events, {1e6 * seconds / n:.3g} us/event"
+    text = f"{output}: {n} events, {three_digits(1e6 * seconds / n)} us/event"
     say(text, file=output, events=n, seconds=seconds)
 
 

@@ -9,6 +9,8 @@ from .describe_flow import describe_flow
 from .trained_flow import Flow
 
 NOT_SAID = "not stated"
+TURNS = ("turns with the event", "")
+"""In place of a range, which is known only of events that are turned back."""
 
 SAID = {
     "description": "Description",
@@ -39,13 +41,14 @@ def model_card(flow: Flow, name: str = "flowBDT model") -> str:
 
 
 def _columns(flow: Flow) -> str:
-    ranges = flow.condition_ranges
+    ranges, turn = flow.condition_ranges, flow.transform.turn
+    turned = {*turn.angles, *(name for pair in turn.vectors for name in pair)}
     known = zip(flow.transform.columns, flow.columns["units"], strict=True)
     rows = [(c.name, "learned", c.low, c.high, unit or "") for c, unit in known]
     conditions = zip(ranges.names, ranges.low, ranges.high, strict=True)
     rows += [(name, "condition", low, high, "") for name, low, high in conditions]
     shown = (
-        (name, what, *_range(name, low, high, flow.categories), unit)
+        (name, what, *(TURNS if name in turned else _range(name, low, high, flow.categories)), unit)
         for name, what, low, high, unit in rows
     )
     return _table(("column", "", "least", "largest", "unit"), shown)

@@ -126,4 +126,4 @@ def _need_pyarrow(path: Path) -> None:
     try:
         import pyarrow  # noqa: F401
     except ImportError as error:
-        raise MissingExtra.of(f"pyarrow, which reads {path},", error, "data") from error
+        raise MissingExtra.of(f"pyarrow, which reads and writes {path},", error, "data") from error
