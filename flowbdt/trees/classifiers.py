@@ -50,11 +50,13 @@ class Growth:
 
 SMALL = Growth(
     (2, 4, 6),
-    400,
+    1500,
     15,
     {"learning_rate": 0.1, "reg_lambda": 1.0, "subsample": 0.7, "colsample_bynode": 0.5},
 )
-"""Small tables ask for their own depth: 2 on congress, 6 on tic-tac-toe and car."""
+"""Small tables ask for their own depth: 2 on congress, 6 on tic-tac-toe and car. The last square of
+tic-tac-toe, which the others nearly tell, asks for 790 rounds: its log loss is .48, and .59 with
+400."""
 
 LARGE = Growth((3,), 150, 6, {"learning_rate": 0.3, "reg_lambda": 2.0})
 """Deeper trees gained nothing on adult, Z to ee and default of 5,000 rows. A rate of 0.2 lowers the
