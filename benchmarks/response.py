@@ -76,16 +76,6 @@ RESPONSES = {
 }
 """What each column is the answer to."""
 
-SEEN = {
-    "zjets": [
-        "pt_response = sim_pt / gen_pt",
-        "y_response = sim_y - gen_y",
-        "phi_response = deltaphi(sim_phi, gen_phi)",
-        "m_response = sim_m - gen_m",
-    ]
-}
-"""Observables with which the rejection sees the response itself."""
-
 RATIOS = ("sim_pt", "energy")
 ANGLES = ("sim_phi", "phi")
 
@@ -149,12 +139,7 @@ def main() -> None:
     """Print the widths, and what a classifier of all columns and conditions sees."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="folder of the Z + jets files")
-    parser.add_argument(
-        "--relative",
-        default="auto,none",
-        help="settings to compare: auto, none, seen (auto, and"
-        " the rejection has the response among its observables)",
-    )
+    parser.add_argument("--relative", default="auto,none", help="settings to compare")
     parser.add_argument("--tables", help="some of the tables, with commas")
     parser.add_argument("--quick", action="store_true", help="2,000 rows, preset fast")
     given = parser.parse_args()
@@ -173,8 +158,7 @@ def main() -> None:
             events = tables[name]()
             if given.quick:
                 events, settings["preset"] = events.take(slice(0, 2_000)), "fast"
-            seen = {"observables": SEEN.get(name)} if relative == "seen" else {}
-            found = in_fresh_process(judged, name, events, settings | seen)
+            found = in_fresh_process(judged, name, events, settings)
             rows += found["rows"]
             summaries.append(found["summary"])
         print(f"relative={relative}", table(rows), table(summaries), sep="\n")

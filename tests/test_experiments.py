@@ -32,3 +32,18 @@ def test_smoke_form_runs_and_ends_in_json(name, tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])
     assert (tmp_path / f"{name}.json").exists()
+
+
+@pytest.mark.slow
+def test_a_training_of_showers_is_judged_at_its_marks_and_not_twice(tmp_path):
+    command = [sys.executable, "-W", "error", "-m", "experiments.calo_samplers.trainings"]
+    command += ["--smoke", "-o", str(tmp_path), "--minutes", "1e-6", "--widths", "0.1"]
+    command += ["--turns", "1", "--showers", "60", "--backbone", '{"widths": [8, 8]}']
+    first, again = (
+        subprocess.run(command, cwd=ROOT, capture_output=True, text=True) for _ in range(2)
+    )
+    assert first.returncode == again.returncode == 0, first.stderr + again.stderr
+    found = json.loads(first.stdout.splitlines()[-1])
+    assert list(found["lines"]) == ["1e-06 minutes", "end", "width 0.1"]
+    assert json.loads(again.stdout.splitlines()[-1])["lines"] == found["lines"]
+    assert {"at_1e-06.npz", "network_end.npz"} <= {path.name for path in tmp_path.iterdir()}
