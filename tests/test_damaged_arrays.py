@@ -44,6 +44,7 @@ def small_model(preconditioner):
         rejection=True,
         transforms={"c": "categorical", "d": "integer", "e": "circular", "b": "rank"},
         relations=["f = minimum(a, 2) / (1 + abs(b))"],
+        observables=["h = hypot(a, b)"],
         random_state=1,
     ).fit(table(np.random.default_rng(0)))
 
@@ -105,7 +106,7 @@ HARM = [
     ("trees", "table", 0, 1 << 40),
     ("trees", "table", 4, -1),
     ("trees", "table", 3, 1 << 62),
-    ("ratio", "feature", 0, 8),
+    ("ratio", "feature", 0, 9),
     ("walk", "step", 0, -1),
     ("walk", "slot", 0, 1000),
     ("walk", "term", 0, 1 << 62),

@@ -19,7 +19,7 @@ std::unique_ptr<T[]> numbers(std::size_t size, bool unknown = false) {
 }
 
 void use_flow(const void* bytes, std::size_t size, std::size_t n, int& used) {
-  std::size_t sizes[4];
+  std::size_t sizes[5];
   FlowbdtSteps* steps = nullptr;
   if (flowbdt_open_steps(nullptr, bytes, size, "file", &steps, sizes) == 0) {
     const auto x = numbers<double>(n * sizes[0]), cond = numbers<double>(n * sizes[1], n > 1);
