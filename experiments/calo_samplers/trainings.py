@@ -24,7 +24,12 @@ from experiments.calo_samplers.judge import Judge, Line, load
 from experiments.calochallenge.toys import SMOKE
 from flowbdt.atomic_files import write_json
 from flowbdt.networks import Trainer, TrainingConfig
-from flowbdt.networks.shower_network import ShowerNetwork, shower_trainer, training_inputs
+from flowbdt.networks.shower_network import (
+    ShowerNetwork,
+    shower_trainer,
+    training_coordinates,
+    training_inputs,
+)
 from flowbdt.physics.calorimeter.model.layer_energies import LayerEnergies
 from flowbdt.physics.calorimeter.shower_files import Showers
 
@@ -44,11 +49,14 @@ def trained(train: Showers, options: Any) -> None:
         settings = {**options.training, "seed": options.seed, **(SMALL if options.smoke else {})}
         config = TrainingConfig(**settings)
         trainer = shower_trainer(train, options.backbone, options.objective, config)
-    _, x, cond = training_inputs(train, trainer.config.seed, options.turns)
     lines = [line for line in lines if line["step"] <= trainer.step]
     before = lines[-1]["cpu"] if lines else 0.0
     marks = [m for m in options.minutes if not (folder / f"at_{m:g}.npz").exists()]
-    start, n_steps = time.process_time(), trainer.config.n_steps
+    n_steps = trainer.config.n_steps
+    if trainer.step >= n_steps or (options.minutes and not marks):
+        return
+    _, x, cond = training_inputs(train, trainer.config.seed, options.turns)
+    start = time.process_time()
     while trainer.step < n_steps and (marks or not options.minutes):
         trainer.fit(x, cond, folder=folder, stop_at=min(trainer.step + EVERY, n_steps))
         spent = before + time.process_time() - start
@@ -78,7 +86,7 @@ def networks(train: Showers, options: Any) -> Iterator[tuple[str, ShowerNetwork,
 
 def _frame(train: Showers, seed: int, options: Any) -> tuple[LayerEnergies, Any]:
     """Return trees of the layer energies, trained or of another file, and the coordinates."""
-    coordinates = training_inputs(train, seed, 1)[0]
+    coordinates = training_coordinates(train, seed)
     if options.energies is not None:
         return ShowerNetwork.load(options.energies).energies, coordinates
     energies = LayerEnergies(SMOKE["flow"] if options.smoke else {})

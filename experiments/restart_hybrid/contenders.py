@@ -101,26 +101,14 @@ def handovers(fields: Fields) -> dict[str, Relay]:
 
 def restarts(fields: Fields) -> dict[str, Relay]:
     """Return Restart whose ways down are trees'."""
-    relays = {}
+    relays, solvers = {}, {"solver": "unipc", "tree_solver": "adams_bashforth_2"}
     for name, (n, k) in RESTARTS.items() if fields.again is not None else ():
         line = Restarted(INTERVAL.sigma_min, INTERVAL.sigma_max, k, INTERVAL.steps)
-        legs = restart_by_trees(
-            fields.network,
-            {line: fields.again},
-            solver="unipc",
-            tree_solver="adams_bashforth_2",
-            n_steps=n,
-        )
+        legs = restart_by_trees(fields.network, {line: fields.again}, n_steps=n, **solvers)
         relays[name] = Relay(legs)
     early = _early(fields.grid)
     for n in (4, 6):
-        legs = restart_by_trees(
-            fields.network,
-            {early: fields.trees},
-            solver="unipc",
-            tree_solver="adams_bashforth_2",
-            n_steps=n,
-        )
+        legs = restart_by_trees(fields.network, {early: fields.trees}, n_steps=n, **solvers)
         relays[f"UniPC {n}, early restart by trees x{early.k}"] = Relay(legs)
     return relays
 

@@ -170,6 +170,11 @@ def shower_trainer(
     return Trainer(shower_backbone(train.geometry, backbone), objective, config)
 
 
+def training_coordinates(train: Showers, seed: int) -> VoxelCoordinates:
+    """Return the coordinates that a training with a seed learns from showers."""
+    return VoxelCoordinates.of(train, stream(seed, "shower-coordinates"))
+
+
 def training_inputs(
     train: Showers, seed: int, turns: int
 ) -> tuple[VoxelCoordinates, np.ndarray, np.ndarray]:
@@ -178,7 +183,7 @@ def training_inputs(
     Arrays (turns n, voxels) and (turns n, 1 + layers): ``turns`` copies of each of n showers,
     turned and mirrored about the axis at random.
     """
-    coordinates = VoxelCoordinates.of(train, stream(seed, "shower-coordinates"))
+    coordinates = training_coordinates(train, seed)
     streams = [stream(seed, "shower-turns", i) for i in range(turns)]
     copies = [_inputs(coordinates, turned(train, rng), rng) for rng in streams]
     x, cond = (np.concatenate(parts) for parts in zip(*copies, strict=True))

@@ -1588,6 +1588,15 @@ class Discrete {
   Span<std::uint8_t> meet_;
 };
 
+inline bool has_gap(const float* x, std::size_t n) {
+  return std::any_of(x, x + n, [](float value) { return std::isnan(value); });
+}
+
+/// The probability with which to keep what has this logarithm of the ratio.
+inline double acceptance(float log_ratio, double ceiling) {
+  return std::min(std::exp(static_cast<double>(log_ratio)) / ceiling, 1.0);
+}
+
 /// A number within the range of float; NaN stays.
 inline double within_single(double value) {
   constexpr double largest = std::numeric_limits<float>::max();
@@ -2324,16 +2333,14 @@ class Generator {
 
   /// Computes the ratios of n events.
   void weigh(std::size_t n) {
-    const std::size_t across = model_->ratio_.n_inputs();
-    const bool gaps = std::any_of(seen_.data(), seen_.data() + n * across,
-                                  [](float value) { return std::isnan(value); });
     const detail::Trees& trees = model_->ratio_;
+    const std::size_t across = trees.n_inputs();
+    const bool gaps = detail::has_gap(seen_.data(), n * across);
     trees.sum(0, trees.n_forests(), seen_.data(), n, across, gaps, ratio_.data());
   }
 
   double acceptance(std::size_t row) const {
-    const double ratio = std::exp(static_cast<double>(ratio_[row * model_->ratio_.across()]));
-    return std::min(ratio / model_->ceiling_, 1.0);
+    return detail::acceptance(ratio_[row * model_->ratio_.across()], model_->ceiling_);
   }
 
   std::shared_ptr<const Model> model_;

@@ -968,10 +968,13 @@ inline const R* output_pass(const Form<R>& form, const FormStep<R>& step, const 
                             std::size_t low, const OneRoom<R>& room) {
   using V = Vector<R>;
   constexpr std::size_t lanes = kLanes<R>;
-  const std::size_t last = 1 + step.n_gains, rows = last - (Triangle ? 1 + low : 0);
-  std::size_t size = rows * N * lanes;
-  for (std::size_t q = 1; Triangle && q < N; ++q)  // of the first rows only some outputs
-    size -= (N - q) * lanes * (rows < q * lanes ? (rows < (q - 1) * lanes ? 0 : rows - (q - 1) * lanes) : lanes);
+  const std::size_t last = 1 + step.n_gains;
+  std::size_t size = 0, left = last - (Triangle ? 1 + low : 0);
+  for (std::size_t q = 1; Triangle && q < N; ++q) {  // of the first rows only some outputs
+    const std::size_t some = left < lanes ? left : lanes;
+    size += some * q * lanes, left -= some;
+  }
+  size += left * N * lanes;
   V a[kSums][N];
 #pragma GCC unroll 4
   for (std::size_t c = 0; c < kSums; ++c)

@@ -106,11 +106,9 @@ class Rejection {
   float* probabilities(float* out, const float* in) const {
     try {
       const std::size_t n = trees_.n_inputs();
-      const bool gaps = std::any_of(in, in + n, [](float one) { return std::isnan(one); });
       std::vector<float> total(std::max<std::size_t>(trees_.across(), 1));
-      trees_.sum(0, trees_.n_forests(), in, 1, n, gaps, total.data());
-      const double chance = std::exp(static_cast<double>(total[0])) / ceiling_;
-      out[0] = static_cast<float>(std::min(chance, 1.0));
+      trees_.sum(0, trees_.n_forests(), in, 1, n, detail::has_gap(in, n), total.data());
+      out[0] = static_cast<float>(detail::acceptance(total[0], ceiling_));
     } catch (...) {
       failed_.fetch_add(1, std::memory_order_relaxed);
       out[0] = std::numeric_limits<float>::quiet_NaN();

@@ -195,13 +195,13 @@ class ChainSampler:
         """Return the same, drawn anew where the rejection of all columns together says so."""
         columns = self.drawn_properties(home, seed, events, rows, keys)
         rejection, left = self._rejections.get(home.name), np.arange(len(keys))
-        if rejection is None:
+        if rejection is None or not len(left):
             return columns
         for attempt in range(1, MOST_DRAWS):
-            if not len(left):
-                break
             drawn = rows.take(left).with_own({name: of[left] for name, of in columns.items()})
             left = left[~rejection.keeps(seed, attempt, events, drawn, keys[left])]
+            if not len(left):
+                break
             again = derive(seed, "attempt", attempt), events, rows.take(left), keys[left]
             for name, values in self.drawn_properties(home, *again).items():
                 columns[name][left] = values

@@ -9,7 +9,7 @@ through all stages of properties.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from ...generation.trained_flow import Flow
 from ...training.threads import checked_threads
 from ...trees.density_ratio import DensityRatio
 from ...trees.tree_arrays import forests
-from .declaration import Home
+from .declaration import Home, Stage
 from .events import Events
 from .quantities import Quantity
 from .shares import as_learned
@@ -47,14 +47,11 @@ def joint_inputs(
     Conditions of all stages, columns, what is learned relative to conditions, what was asked for.
     """
     seen = {name: rows.own[name] for name in home.columns}
-    for stage in home.properties:
-        if (flow := flows.get(stage.name)) is None:
-            continue
+    for stage, flow, texts in _trained(home, flows):
         names = flow.condition_names
         values = rows.conditions(events, stage, names).T if names else ()
         given = dict(zip(names, values, strict=True))
-        texts = {quantity.name: quantity.text for quantity in stage.quantities}
-        seen |= {texts.get(name, name): of for name, of in given.items()}
+        seen |= {texts[name]: of for name, of in given.items()}
         own = {name: rows.own[name] for name in stage.columns}
         known = given | as_learned(own, shares_of(stage, home), rows.own)
         relative = flow.transform.coordinates.relative
@@ -62,6 +59,14 @@ def joint_inputs(
     for text in home.rejection or ():
         seen[text] = Quantity.parse(text).values(events, rows.event, rows.own)
     return seen
+
+
+def _trained(home: Home, flows: Mapping[str, Flow]) -> Iterator[tuple[Stage, Flow, dict[str, str]]]:
+    """Yield the stages that have a model, with it, and the texts of its conditions by name."""
+    for stage in home.properties:
+        if (flow := flows.get(stage.name)) is not None:
+            texts = {quantity.name: quantity.text for quantity in stage.quantities}
+            yield stage, flow, {name: texts.get(name, name) for name in flow.condition_names}
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,12 +92,8 @@ class JointRejection:
     def names(self) -> list[str]:
         """Names of what it sees, in the order of `joint_inputs`."""
         found = dict.fromkeys(self.home.columns)
-        for stage in self.home.properties:
-            if (flow := self.flows.get(stage.name)) is None:
-                continue
-            texts = {quantity.name: quantity.text for quantity in stage.quantities}
-            found |= dict.fromkeys(texts.get(name, name) for name in flow.condition_names)
-            found |= dict.fromkeys(flow.transform.coordinates.relative)
+        for _, flow, texts in _trained(self.home, self.flows):
+            found |= dict.fromkeys([*texts.values(), *flow.transform.coordinates.relative])
         return [*(found | dict.fromkeys(self.home.rejection or ()))]
 
     def keeps(

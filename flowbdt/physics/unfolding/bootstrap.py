@@ -26,13 +26,11 @@ from ...tables.event_table import EventTable
 from ...training.expected_cost import PROCESS_MIB
 from ...training.numbered_jobs import DISK_MIB, SPARE_MEMORY, JobKind, Needs, folder_mib, name_of
 from ...training.run_directory import RunDirectory
-from .inputs import PARTS_OF_ERRORS, UnfoldingInputs
+from .inputs import PRIOR, UnfoldingInputs
 from .method import Settings
 from .unfolded import Unfolded
 
 PLAN = "replicas.json"
-PARTS = PARTS_OF_ERRORS[:3]
-PRIOR = PARTS_OF_ERRORS[3]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ FEWEST = 100
 LEAST_REACHED = 0.8
 """Share of another simulation that weights must make."""
 
-PARTS_OF_ERRORS = ("data", "simulation", "training", "prior", "total")
+PARTS = ("data", "simulation", "training")
+PRIOR = "prior"
 """What errors are from, beside variations."""
 
 FEW_EVENTS, FEW_OUTSIDE, MOST_OUTSIDE = 5, 0.001, 0.01
@@ -330,9 +331,9 @@ class UnfoldingInputs:
 
     def _check_variations(self) -> None:
         for name in self.variations:
-            if name in PARTS_OF_ERRORS:
-                taken = ", ".join(PARTS_OF_ERRORS)
-                raise InputError(f"a variation must have a name of its own, not {taken}: {name!r}")
+            if name in (taken := (*PARTS, PRIOR, "total")):
+                known = ", ".join(taken)
+                raise InputError(f"a variation must have a name of its own, not {known}: {name!r}")
             if not re.fullmatch(r"[\w.-]+", name):
                 raise InputError(f"a variation is called by letters, digits, . and -, got {name!r}")
         for name, weight in {"": self.weight, **self.variations}.items():

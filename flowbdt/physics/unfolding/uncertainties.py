@@ -15,7 +15,8 @@ from ...registry import unknown
 from ...tables.event_table import EventTable
 from ...training.executors import EXECUTORS
 from ...training.run_directory import RunDirectory
-from .bootstrap import PARTS, PRIOR, Replica, ReplicaJobs, plan_replicas, replica_weights
+from .bootstrap import Replica, ReplicaJobs, plan_replicas, replica_weights
+from .inputs import PARTS, PRIOR
 from .unfolded import Unfolded, spectrum
 
 N_REPLICAS = 10

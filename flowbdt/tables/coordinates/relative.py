@@ -251,19 +251,18 @@ def choose_relative(table: EventTable, skip: Collection[str] = ()) -> tuple[Rela
     """
     if table.n < FEWEST or table.cond is None:
         return ()
-    rows = table.take(slice(None, None, -(-table.n // MOST)))
-    columns = rows.by_name()
+    columns, known = _numbers(table)
     conditions = {
         name: np.array_split(np.argsort(columns[name], kind="stable"), BINS)
         for name in table.cond_names
-        if name not in table.categories and not np.isnan(columns[name]).any() and "`" not in name
+        if name in known
     }
     found = []
     for name, dtype in zip(table.names, table.dtypes, strict=True):
         values = columns[name]
-        if name in skip or name in table.categories or np.dtype(dtype).kind != "f":
+        if name in skip or name not in known or np.dtype(dtype).kind != "f":
             continue
-        if "`" in name or np.isnan(values).any() or not is_smooth(values, dtype):
+        if not is_smooth(values, dtype):
             continue
         best, least = None, CLEARLY
         for condition, bins in conditions.items():
@@ -285,22 +284,29 @@ def followed_conditions(table: EventTable, left: Collection[str]) -> tuple[Relat
     """
     if table.n < FEWEST:
         return ()
-    columns, found = table.take(slice(None, None, -(-table.n // MOST))).by_name(), []
-    known = {
-        name
-        for name, values in columns.items()
-        if name not in table.categories and "`" not in name and not np.isnan(values).any()
-    }
-    for name in (name for name in table.names if name in known and name not in left):
-        pairs = [
-            Relative(name, "difference", condition)
-            for condition in table.cond_names
-            if condition in known and not _fills_a_turn(columns[name])
-        ]
+    (columns, known), found = _numbers(table), []
+    conditions = [name for name in table.cond_names if name in known]
+    for name in table.names:
+        if name in left or name not in known or _fills_a_turn(columns[name]):
+            continue
+        pairs = [Relative(name, "difference", condition) for condition in conditions]
         widths = [_width(one.of(columns[name], columns[one.condition])) for one in pairs]
         if min(widths, default=np.inf) < CLEARLY * _width(columns[name]):
             found.append(pairs[int(np.argmin(widths))])
     return tuple(found)
+
+
+def _numbers(table: EventTable) -> tuple[dict[str, np.ndarray], set[str]]:
+    """Return columns and conditions of at most `MOST` rows, and which are numbers, none missing.
+
+    Names with a backtick, which no expression can quote, are left out of the latter.
+    """
+    columns = table.take(slice(None, None, -(-table.n // MOST))).by_name()
+    return columns, {
+        name
+        for name, values in columns.items()
+        if name not in table.categories and "`" not in name and not np.isnan(values).any()
+    }
 
 
 def _pairings(column: str, condition: str, columns: Mapping[str, np.ndarray]) -> list[Relative]:

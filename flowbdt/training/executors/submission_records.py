@@ -186,13 +186,14 @@ class Submissions(ABC):
 
     def jobs(self) -> dict[str, JobState]:
         """Return the latest job that does what has a name, by that name."""
-        every = (job for submission in self.all for job in submission.jobs.values())
-        return {name: job for job in every for name in job.members}
+        return {name: job for job in self._every() for name in job.members}
 
     def lacked(self) -> Counter[str]:
         """Return how often the job that does what has a name lacked memory, by that name."""
-        every = (job for submission in self.all for job in submission.jobs.values())
-        return Counter(name for job in every if job.lacks_memory for name in job.members)
+        return Counter(n for job in self._every() if job.lacks_memory for n in job.members)
+
+    def _every(self) -> Iterator[JobState]:
+        return (job for submission in self.all for job in submission.jobs.values())
 
     def live(self) -> Iterator[Submission]:
         """Yield the submissions with live jobs."""
