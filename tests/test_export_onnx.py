@@ -136,7 +136,10 @@ def compare(model, folder, n, cond=None, *, wide=1.0, **settings):
 )
 def test_events_are_those_of_python_for_every_kind_of_column(form, views, tmp_path):
     model = fitted(preconditioner=form, inputs=views)
-    (events,), expected, _ = compare(model, tmp_path, 1000)
+    (events, kept), expected, flow = compare(model, tmp_path, 1000, wide=2.0)
+    near = flow.generator.is_near(expected)
+    assert np.array_equal(kept, near)
+    assert not near.all()
     for column in (2, 5, 7):  # integer, category, constant
         assert np.array_equal(events[:, column], expected[:, column])
     onnx.checker.check_model(onnx.load(tmp_path / "flow.onnx"), full_check=True)
@@ -364,7 +367,8 @@ def test_events_are_nan_where_a_condition_is_unknown_and_no_graph_is_made_for_th
     cond[3, 2] = np.nan
     path = tmp_path / "flow.onnx"
     noise = noise_for(flow_of(model), 5)
-    (events,) = run(path, noise=noise, conditions=cond[:5])
+    events, kept = run(path, noise=noise, conditions=cond[:5])
+    assert kept.all()
     assert np.array_equal(np.isnan(events).all(axis=1), np.arange(5) == 3)
     assert not np.isnan(events[[0, 1, 2, 4]]).any()
     about = session(path).get_modelmeta().custom_metadata_map
