@@ -404,20 +404,6 @@ def test_the_residual_judge_sees_a_relation_that_raw_columns_hide(smear) -> None
         assert {row[0] for row in what_is_lost(lost).rows[:2]} == {"a", "b"}
 
 
-def test_the_residual_judge_takes_texts_as_categories_without_an_order() -> None:
-    texts, partner = np.array([f"text {i:02d}" for i in range(12)]), np.arange(12) * 5 % 12
-
-    def rows(seed: int, broken: float = 0.0) -> EventTable:
-        a, other = np.random.default_rng(seed).integers(0, 12, (2, 1000))
-        b = np.where(np.random.default_rng(seed + 50).random(1000) < broken, other, partner[a])
-        return EventTable.of({"a": texts[a], "b": texts[b]})
-
-    judges = {name: {"n_split_seeds": 1, "n_model_seeds": 1} for name in ("auc_gb", "auc_residual")}
-    made = evaluate(rows(1), rows(2, 0.2), training=rows(3), metrics={**judges, "lost": {}})
-    assert made.get("auc_residual").value > max(made.get("auc_gb").value, 0.5) + 0.03
-    assert made.get("lost", "b").settings["real"] > 0.5  # of the log loss
-
-
 def test_an_exact_relation_broken_by_one_percent_is_found() -> None:
     def rows(seed: int, smear: float = 0.0) -> EventTable:
         a, b, c = np.random.default_rng(seed).lognormal(sigma=0.5, size=(3, 700))

@@ -8,8 +8,8 @@ units of the table, conditions included: what is learned is the ratio of their d
 from __future__ import annotations
 
 import time
+import warnings
 from dataclasses import replace
-from warnings import warn
 
 import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
@@ -81,7 +81,9 @@ def _share_kept(run: RunDirectory) -> float | None:
     seed, cond = derive(int(flow.settings["random_state"]), "cuts"), run.array("cond")
     if cond is not None:
         cond = flow.condition_scaling.inverse(np.asarray(cond)[np.arange(COUNTED) % len(cond)])
-    events = np.vstack([block.x for block in flow.blocks((0, COUNTED), seed, cond, None)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # told of those that are generated in earnest
+        events = np.vstack([block.x for block in flow.blocks((0, COUNTED), seed, cond, None)])
     kept = replace(flow.generator, reach=reach).is_near(flow.transform.without_turn(events))
     if len(cuts):
         kept &= cuts.hold(flow.generator.by_name(events, cond))
@@ -134,7 +136,7 @@ def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
         again=per_event > 1,
     ).matched(real, others, weight, seed=seed, n_threads=n_threads)
     if ratio.acceptance < FEW_KEPT:
-        warn(
+        warnings.warn(
             f"the rejection keeps {ratio.acceptance:.1%} of the generated events, as few are like"
             " training events: generating takes as much longer. Try more steps or trees, or"
             " rejection=False",
