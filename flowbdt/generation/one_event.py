@@ -254,9 +254,9 @@ class EventSampler:
             return False
         if self._ceiling is None:
             return True
-        if attempt == len(self._accept):
-            uniform = _RowNumbers("random", np.zeros(1), self.seed, "accept", keys=(attempt + 1,))
-            self._accept.append(uniform)
+        for i in range(len(self._accept), attempt + 1):  # those out of reach needed none
+            keys = (i + 1,)
+            self._accept.append(_RowNumbers("random", np.zeros(1), self.seed, "accept", keys=keys))
         self._accept[attempt].fill(row)
         least, log_ratio = float(self._accept[attempt].out[0]) * self._ceiling, event.log_ratio[:1]
         ratio = math.exp(min(float(log_ratio[0]), 700.0))
