@@ -6,7 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -608,9 +608,7 @@ class Flow:
         """Limit matrix products to one thread: sums in one order, and they are small."""
         if self.whole_generator.is_rowwise and not self.draws_columns:
             return contextlib.nullcontext()  # there are none
-        from threadpoolctl import threadpool_limits  # comes with scikit-learn
-
-        return threadpool_limits(1, user_api="blas")
+        return _libraries().limit(limits=1, user_api="blas")
 
     def group_rows(self, block_rows: int | None = None) -> int:
         """Return how many events are generated together, whole blocks of noise.
@@ -711,6 +709,14 @@ class Flow:
         if source is None:
             return None
         return SourcePoints(source, self.transform, self.categories, n)
+
+
+@cache
+def _libraries() -> Any:
+    """Return the libraries of this process that have threads: to look for them takes 3 ms."""
+    from threadpoolctl import ThreadpoolController  # comes with scikit-learn
+
+    return ThreadpoolController()
 
 
 def rows_together(n_latent: int) -> int:
