@@ -1,5 +1,5 @@
-"""Which events are kept: those of the wanted value, within all cuts and the reach of computed columns,
-that the rejection accepts.
+"""Which events are kept: of the wanted value, within cuts and the reach of computed columns, and
+accepted by the rejection.
 """
 
 from __future__ import annotations
