@@ -81,7 +81,7 @@ class Normal:
         own, further = map(self._counts, range(n)), map(self._counts, range(n, n + N_FURTHER))
         total = next(further)
         for counts in further:
-            total = tuple(a + b for a, b in zip(total, counts, strict=True))
+            total = Counts(*(a + b for a, b in zip(total, counts, strict=True)))
         mean = Counts(*(a / N_FURTHER for a in total))
         return np.array(
             [(self._unfolded(mean, c, 0.01) - self._unfolded(mean, c, 0.0)) / 0.01 for c in own]
