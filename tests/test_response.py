@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,12 +17,14 @@ from flowbdt.errors import ConfigError, FormatError, InputError, RunError
 from flowbdt.generation.cited_papers import ALWAYS
 from flowbdt.physics.response import Declaration, Events, ResponseChain, judge_response
 from flowbdt.physics.response.chain import ChainInputs, fit_chain
+from flowbdt.physics.response.declaration import homes_of
 from flowbdt.physics.response.events import Objects
 from flowbdt.physics.response.judge_response import reliability
 from flowbdt.physics.response.matching import matched_by_distance, matched_by_index, ranks
 from flowbdt.physics.response.quantities import Quantity
 from flowbdt.physics.response.resolution import with_found_units
 from flowbdt.physics.response.shares import as_given, as_learned
+from flowbdt.physics.response.stage_tables import matched_rows
 
 ak = pytest.importorskip("awkward", reason="awkward is not installed (extra 'root')")
 
@@ -213,6 +216,28 @@ def test_a_rejection_of_all_stages_sees_what_each_missed_and_classes_are_drawn(t
         ResponseChain.load(folder)
     fit_chain(inputs, folder, resume=True)
     assert ResponseChain.load(folder).archive_ == whole.archive_
+
+
+def test_conditions_that_nothing_drawn_changes_are_worked_out_once():
+    conditions = ["twice = 2 * GenJet_pt", "ratio = Jet_pt / twice", "squared = ratio**2"]
+    stages = [{"columns": ["Jet_pt"], "conditions": conditions[:1]}]
+    stages += [{"columns": ["Jet_eta"], "conditions": conditions}]
+    declared = Declaration.of(jet(columns=None, stages=stages))
+    events = Events.of(TRAIN)
+    home = next(home for home in homes_of(declared, events) if home.name == "Jet")
+    rows, some = matched_rows(home, events), np.array([3, 1])
+    names = ("ratio", "squared", "twice", "nPU")
+    known = replace(rows, own={k: v for k, v in rows.own.items() if k not in home.columns})
+    known = known.with_fixed(home, events)
+    assert {k: set(of) for k, of in known.fixed.items()} == {
+        n: {"nPU", "twice"} for n in ("Jet.1", "Jet.2")
+    }
+    known.fixed["Jet.2"]["twice"][3] = 50.0  # and taken from there
+    drawn = known.take(some).with_own({"Jet_pt": rows.own["Jet_pt"][some]})
+    expected = rows.take(some).conditions(events, home.properties[1], names)
+    expected[0, :3] = [rows.own["Jet_pt"][3] / 50.0, (rows.own["Jet_pt"][3] / 50.0) ** 2, 50.0]
+    found = drawn.conditions(events, home.properties[1], names)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 BAD_DECLARATIONS = {

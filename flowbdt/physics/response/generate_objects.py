@@ -193,8 +193,9 @@ class ChainSampler:
         self, home: Home, seed: int, events: Events, rows: Rows, keys: np.ndarray
     ) -> dict[str, np.ndarray]:
         """Return the same, drawn anew where the rejection of all columns together says so."""
+        rows, left = rows.with_fixed(home, events), np.arange(len(keys))
         columns = self.drawn_properties(home, seed, events, rows, keys)
-        rejection, left = self._rejections.get(home.name), np.arange(len(keys))
+        rejection = self._rejections.get(home.name)
         if rejection is None or not len(left):
             return columns
         for attempt in range(1, MOST_DRAWS):

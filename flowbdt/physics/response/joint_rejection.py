@@ -139,7 +139,7 @@ def learn_joint_rejection(
         rows = rows.take(np.flatnonzero(seeding.split_mask(n, MOST_REAL / n, seed)))
     numbers = np.arange(len(rows.event))
     own = {name: of for name, of in rows.own.items() if name not in home.columns}
-    undrawn = Rows(rows.event, own)
+    undrawn = Rows(rows.event, own).with_fixed(home, events)
     shares = None if weight is None else events.columns[weight][rows.event]
 
     def made(purpose: str) -> np.ndarray:
@@ -183,4 +183,6 @@ def _is_learned(file: Path, key: str) -> bool:
 def _matrix(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return the inputs (r, k), float32, of the classifier."""
     largest = float(np.finfo(np.float32).max)  # in place of infinite ratios, which trees refuse
-    return np.column_stack(list(inputs.values())).clip(-largest, largest).astype(np.float32)
+    return np.column_stack(
+        [np.clip(of, -largest, largest).astype(np.float32) for of in inputs.values()]
+    )

@@ -16,23 +16,44 @@ from .shares import as_learned
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows of a stage: the event (r,) of each, and columns (r,) that are a row's own."""
+    """Rows of a stage: the event (r,) of each, and columns (r,) that are a row's own.
+
+    ``fixed``: by stage, conditions (r,) by name that nothing drawn for the rows changes.
+    """
 
     event: np.ndarray
     own: dict[str, np.ndarray] = field(default_factory=dict)
+    fixed: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
 
     def conditions(self, events: Events, stage: Stage, names: tuple[str, ...]) -> np.ndarray:
         """Return conditions (r, c) of these names."""
-        known = dict(self.own)
+        fixed = self.fixed.get(stage.name, {})
+        known = {**self.own, **fixed}
         for quantity in stage.quantities:
-            known[quantity.name] = quantity.values(events, self.event, known)
+            if quantity.name not in fixed:
+                known[quantity.name] = quantity.values(events, self.event, known)
         return np.column_stack([known[name] for name in names]).astype(np.float64)
+
+    def with_fixed(self, home: Home, events: Events) -> Rows:
+        """Return the rows, without columns drawn so far, with conditions worked out once for all.
+
+        For rows of which some are drawn anew: their conditions on the input stay.
+        """
+        found: dict[str, dict[str, np.ndarray]] = {}
+        for stage in home.properties:
+            drawn, known, fixed = {*home.columns}, dict(self.own), dict[str, np.ndarray]()
+            for one in stage.quantities:
+                if drawn.isdisjoint(one.outer.sources):
+                    known[one.name] = fixed[one.name] = one.values(events, self.event, known)
+                else:
+                    drawn.add(one.name)
+            found[stage.name] = fixed
+        return Rows(self.event, self.own, found)
 
     @classmethod
     def of_objects(cls, objects: Objects, rows: np.ndarray) -> Rows:
         """Return some objects (r,)."""
-        own = {name: values[rows] for name, values in objects.columns.items()}
-        return cls(objects.event[rows], own)
+        return cls(objects.event[rows], _at(rows, objects.columns))
 
     @classmethod
     def of_events(cls, n: int) -> Rows:
@@ -41,11 +62,16 @@ class Rows:
 
     def take(self, rows: np.ndarray) -> Rows:
         """Return some rows, (k,) numbers."""
-        return Rows(self.event[rows], {name: values[rows] for name, values in self.own.items()})
+        fixed = {stage: _at(rows, of) for stage, of in self.fixed.items()}
+        return Rows(self.event[rows], _at(rows, self.own), fixed)
 
     def with_own(self, columns: Mapping[str, np.ndarray]) -> Rows:
         """Return the rows with more columns of their own."""
-        return Rows(self.event, {**self.own, **columns})
+        return Rows(self.event, {**self.own, **columns}, self.fixed)
+
+
+def _at(rows: np.ndarray, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: values[rows] for name, values in columns.items()}
 
 
 def matches_of(home: Home, events: Events) -> Matches:
