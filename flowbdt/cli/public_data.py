@@ -70,8 +70,12 @@ COLUMNS = ("mee", "ptee", "pt1", "pt2", "eta1", "phi2")
 """What the figure of the demo shows."""
 
 METRICS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("separation", "wasserstein", "correlation_max", "auc_gb", "memorisation"), {}),
+    "separation": {},
+    "wasserstein": {},
+    "correlation_max": {},
+    "auc_gb": {},
     "auc_mlp": {"n_split_seeds": 1},
+    "memorisation": {},
 }
 """Its scores: those that take seconds, and one neural judge. `flowbdt evaluate` has them all."""
 
