@@ -77,8 +77,8 @@ def _pairs(_: click.Context, option: click.Parameter, value: tuple[str, ...]) ->
     "--method",
     type=options.Registered("..physics.unfolding.unfold", "METHODS", *METHODS),
     default="omnifold",
-    help="What the result is: weights of simulated events, several draws of the truth for each event"
-    " of the data, or one.",
+    help="What the result is: weights of simulated events, several draws of the truth for each"
+    " event of the data, or one.",
 )
 @click.option(
     "--fakes",
