@@ -19,6 +19,8 @@ TOLERANCE = 1e-3
 """Largest deviation of a sum from one in training (rounded data)."""
 NOTHING = 1e-6
 """Least that is left, below which a share of it is 0."""
+FEWEST_EXACT = 20
+"""Rows in which a share is exactly 0, or 1, for a classifier to draw whether it is."""
 
 
 def learned_names(columns: Sequence[str]) -> dict[str, str]:
@@ -50,12 +52,18 @@ def as_learned(
 
 def exact_shares(
     columns: Mapping[str, np.ndarray], groups: Sequence[Sequence[str]], of: Collection[str]
-) -> list[str]:
-    """Return what is learned of the columns ``of`` that is exactly 0 or 1 in part, not always."""
+) -> dict[str, list[int]]:
+    """Return what is learned of the columns ``of``, with those of 0 and 1 that it is in some rows.
+
+    However few these are: a jet of one muon has all energy in it. Nothing of what is never between.
+    """
     own = {name: columns[name] for group in groups for name in group if name in of}
-    shares = as_learned(own, groups, columns)
-    between = {name: (values > 0) & (values < 1) for name, values in shares.items()}
-    return [name for name, inner in between.items() if inner.any() and not inner.all()]
+    found = {}
+    for name, values in as_learned(own, groups, columns).items():
+        exact = [value for value in (0, 1) if (values == value).sum() >= FEWEST_EXACT]
+        if exact and ((values > 0) & (values < 1)).any():
+            found[name] = exact
+    return found
 
 
 def as_given(
