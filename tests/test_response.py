@@ -246,9 +246,11 @@ def test_shares_that_are_exact_in_few_rows_are_drawn_by_classifiers_too():
     muon[:30] = 1.0  # 0.3%: a muon alone
     charged = (1 - muon) * rng.random(9000)
     charged[40:50] = 1 - muon[40:50]  # too few to learn from
+    muon[100:400] = 0.5  # a spike between
+    charged[100:400] = 0.25
     columns = {"muon": muon, "charged": charged, "neutral": 1 - muon - charged}
     found = exact_shares(columns, [tuple(columns)], ["muon", "charged"])
-    assert found == {"muon": [0, 1], "charged_of_rest": [0]}  # of nothing a share of 0
+    assert found == {"muon": [0, 0.5, 1], "charged_of_rest": [0, 0.5]}  # of nothing a share of 0
 
 
 BAD_DECLARATIONS = {

@@ -13,6 +13,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...tables.formulas.expressions import share_of
+from ...tables.transforms.discrete import ATOM_SHARE
 from .events import Objects
 
 TOLERANCE = 1e-3
@@ -52,15 +53,18 @@ def as_learned(
 
 def exact_shares(
     columns: Mapping[str, np.ndarray], groups: Sequence[Sequence[str]], of: Collection[str]
-) -> dict[str, list[int]]:
-    """Return what is learned of the columns ``of``, with those of 0 and 1 that it is in some rows.
+) -> dict[str, list[float]]:
+    """Return what is learned of the columns ``of``, with the values that it has again and again.
 
-    However few these are: a jet of one muon has all energy in it. Nothing of what is never between.
+    0 and 1 count in however few rows: a jet of one muon has all energy in it. Nothing of what is
+    never between.
     """
     own = {name: columns[name] for group in groups for name in group if name in of}
     found = {}
-    for name, values in as_learned(own, groups, columns).items():
-        exact = [value for value in (0, 1) if (values == value).sum() >= FEWEST_EXACT]
+    for name, shares in as_learned(own, groups, columns).items():
+        values, counts = np.unique(shares, return_counts=True)
+        at_end = np.isin(values, (0, 1)) & (counts >= FEWEST_EXACT)
+        exact = values[at_end | (counts > ATOM_SHARE * len(shares))].tolist()
         if exact and ((values > 0) & (values < 1)).any():
             found[name] = exact
     return found
