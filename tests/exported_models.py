@@ -233,8 +233,11 @@ def student(**settings):
 
 
 def often_undefined():
-    """A logarithm of a column that is positive in training and not always when generated."""
-    a = np.random.default_rng(3).exponential(size=500)
+    """A logarithm of a column that is positive in training and not always when generated.
+
+    And one over it, which goes far beyond its training range.
+    """
+    a = 0.2 + np.random.default_rng(3).exponential(size=500)
     data = EventTable.of(np.column_stack([a, np.log(a), 1 / a]), ["a", "log", "inverse"])
     relations = ["log = log(a)", "inverse = 1 / maximum(a, 0 * a)"]
     return FlowBDT(**{**SMALL, "transforms": "standard", "relations": relations}).fit(data)

@@ -65,7 +65,7 @@ def in_python(flow, z, cond):
         ends = integrate(sampler.solver, flow.field, z, sampler.boundaries, cond=cond).x
         x = flow.transform.inverse(ends, None, cond)
     if flow.ratio is None:
-        return x, np.ones(len(x))
+        return x, flow.generator.is_near(x).astype(float)
     log_ratio = flow.ratio.log_ratio(flow.generator.classifier_inputs(x, cond)).reshape(len(x))
     return x, np.minimum(np.exp(log_ratio.astype(float)) / flow.ratio.ceiling, 1.0)
 
@@ -95,12 +95,13 @@ def test_events_are_those_of_python(case, library):
     assert events.std(axis=0).max() > 0.1
 
 
-def test_generated_events_leave_the_domain_of_a_relation():
+def test_generated_events_leave_domain_and_reach_of_a_relation():
     """Else the kind of that name would test nothing."""
     flow = flow_of(often_undefined())
     z = np.random.default_rng(2).standard_normal((EVENTS, flow.plan["n_latent"]))
-    x, _ = in_python(flow, z, None)
+    x, kept = in_python(flow, z, None)
     assert 0 < np.mean(x[:, 0] <= 0) < 0.5
+    assert 0 < np.mean(kept == 0) < 0.5
 
 
 def test_many_events_are_single_ones(case, library):

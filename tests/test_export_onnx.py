@@ -136,10 +136,20 @@ def compare(model, folder, n, cond=None, *, wide=1.0, **settings):
 )
 def test_events_are_those_of_python_for_every_kind_of_column(form, views, tmp_path):
     model = fitted(preconditioner=form, inputs=views)
-    (events,), expected, _ = compare(model, tmp_path, 1000)
+    (events, kept), expected, _ = compare(model, tmp_path, 1000)
+    assert kept.all()
     for column in (2, 5, 7):  # integer, category, constant
         assert np.array_equal(events[:, column], expected[:, column])
     onnx.checker.check_model(onnx.load(tmp_path / "flow.onnx"), full_check=True)
+
+
+def test_events_with_a_computed_column_far_beyond_training_are_not_to_be_kept(tmp_path):
+    x = 0.05 + np.random.default_rng(1).exponential(size=1000)
+    settings = {"transforms": "standard", "relations": ["y = 1 / x"], "preconditioner": "gaussian"}
+    model = fitted(EventTable.of({"x": x, "y": 1 / x}), **settings)
+    (_, kept), expected, flow = compare(model, tmp_path, 1000)
+    assert np.array_equal(kept, flow.generator.is_near(expected))
+    assert 0.5 < kept.mean() < 1
 
 
 @pytest.mark.parametrize("n_cond", [1, 2, 3])
@@ -364,7 +374,8 @@ def test_events_are_nan_where_a_condition_is_unknown_and_no_graph_is_made_for_th
     cond[3, 2] = np.nan
     path = tmp_path / "flow.onnx"
     noise = noise_for(flow_of(model), 5)
-    (events,) = run(path, noise=noise, conditions=cond[:5])
+    events, kept = run(path, noise=noise, conditions=cond[:5])
+    assert kept.all()
     assert np.array_equal(np.isnan(events).all(axis=1), np.arange(5) == 3)
     assert not np.isnan(events[[0, 1, 2, 4]]).any()
     about = session(path).get_modelmeta().custom_metadata_map

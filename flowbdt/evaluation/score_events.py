@@ -352,13 +352,16 @@ def _score_by_columns(
     from ..trees.boosted_trees import ColumnModel
 
     real, generated, *others = tables.joint()
-    weights = _weights(tables.real, tables.generated)
-    weights["weight_training"] = None if tables.other is None else tables.other.weight
     make_model = functools.partial(ColumnModel, n_threads=tables.n_threads)
+    columns = (*tables.real.names, *tables.real.cond_names)
+    known: dict[str, Any] = {
+        **_weights(tables.real, tables.generated),
+        "weight_training": None if tables.other is None else tables.other.weight,
+        "categories": {i for i, c in enumerate(columns) if c in tables.real.categories},
+    }
     if metric.kind == "lost":
         training = others[0] if others else None
-        results = metric(real, generated, training, make_model, seed=tables.seed, **weights)
-        columns = (*tables.real.names, *tables.real.cond_names)
+        results = metric(real, generated, training, make_model, seed=tables.seed, **known)
         return [replace(r, column=c) for r, c in zip(results, columns, strict=False)]
     if not others:
         raise ConfigError(f"the metric {name!r} needs other real events: training=")
@@ -370,7 +373,7 @@ def _score_by_columns(
         seed=tables.seed,
         beside=beside,
         **options,
-        **weights,
+        **known,
     )
     return [value.with_floor(floor)]
 

@@ -53,6 +53,9 @@ def describe_rejection(flow: Flow) -> str:
         words.append(f"{flow.ratio.acceptance:.0%} of them accepted by {flow.ratio.n_trees} trees")
     if len(flow.cuts):
         words.append(f"{flow.required:.1%} meet require {flow.cuts.text}")
+    elif flow.required < 1.0:
+        far = "with a computed column far beyond its training range, drawn anew"
+        words.append(f"{1 - flow.required:.2%} {far}")
     return f" ({', '.join(words)})" if words else ""
 
 

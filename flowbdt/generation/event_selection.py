@@ -1,4 +1,6 @@
-"""Which events are kept: those of the wanted value, within all cuts, that the rejection accepts."""
+"""Which events are kept: of the wanted value, within cuts and the reach of computed columns, and
+accepted by the rejection.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +47,7 @@ class EventSelection(ABC):
     names: tuple[str, ...] = ()  # of columns and conditions
     observables: Observables = Observables()  # noqa: RUF009 (that the classifier sees; immutable)
     cuts: Cuts = Cuts()  # noqa: RUF009 (that every event must meet; immutable)
+    reach: np.ndarray | None = None  # ends (2, d) of computed columns, see `TableTransform.reach`
 
     @abstractmethod
     def _attempt(
@@ -67,13 +70,17 @@ class EventSelection(ABC):
     @property
     def redraws(self) -> bool:
         """True if some events are drawn anew."""
-        return self.ratio is not None or len(self.cuts) > 0 or self.keeps_shares
+        return self.judges or self.keeps_shares or self.reach is not None
+
+    @property
+    def judges(self) -> bool:
+        """True if a rejection or cuts decide which events are kept."""
+        return self.ratio is not None or len(self.cuts) > 0
 
     @property
     def keeps_shares(self) -> bool:
         """True if events of another value of the first column than the one wanted are."""
-        others = self.ratio is not None or len(self.cuts) > 0
-        return self.discrete is not None and self.discrete.keeps_shares and not others
+        return self.discrete is not None and self.discrete.keeps_shares and not self.judges
 
     def _redraw(
         self, x: np.ndarray, codes: np.ndarray, seed: int, rows: np.ndarray, cond: Any
@@ -89,18 +96,23 @@ class EventSelection(ABC):
     ) -> None:
         """Draw events (k, d) and codes anew, in place, that have another value than wanted."""
         assert self.discrete is not None
-        wanted, attempt = self.discrete.wanted(seed, rows), 1
-        left = np.flatnonzero(codes[:, 0] != wanted)
-        while len(left) and attempt < MOST_TURNS:
+        wanted, left = self.discrete.wanted(seed, rows), np.arange(len(x))
+        for attempt in range(1, MOST_TURNS + 1):
+            others = codes[left, 0] != wanted[left]
+            if self.reach is not None and attempt < MOST_ATTEMPTS:
+                of_rows = seed, rows[left], at_rows(cond, left)
+                others |= ~self.is_near(self._completed(x[left], codes[left], *of_rows))
+            left = left[others]
+            if not len(left) or attempt == MOST_TURNS:
+                return
             x[left], codes[left] = self._attempt(seed, attempt, rows[left], at_rows(cond, left))
-            left, attempt = left[codes[left, 0] != wanted[left]], attempt + 1
 
     def _redraw_rejected(
         self, x: np.ndarray, codes: Any, seed: int, rows: Any, cond: Any, first: int = 1
     ) -> None:
         """Draw events (k, d) and codes anew, in place, until all meet the cuts and are accepted.
 
-        The classifier has its say in the first `MOST_ATTEMPTS`, the cuts to the end.
+        Classifier and reach have their say in the first `MOST_ATTEMPTS`, the cuts to the end.
         """
         left = np.arange(len(x))
         for attempt in range(first, MOST_DRAWS + 1):
@@ -111,11 +123,9 @@ class EventSelection(ABC):
             of_rows = seed, rows[left], at_rows(cond, left)
             events = self._completed(x[left], codes[left], *of_rows)
             kept = self._meets_cuts(events, x[left], codes[left], *of_rows)
-            if self.ratio is not None and attempt < MOST_ATTEMPTS:
-                uniform = RowNoise(seed, "accept", rows[left], (attempt,), once=True).random()
-                inputs = self.classifier_inputs(events, of_rows[2])
-                kept &= self.ratio.keeps(inputs, uniform)
-            elif self.ratio is not None and attempt == MOST_ATTEMPTS:
+            if attempt < MOST_ATTEMPTS:
+                kept &= self.is_near(events) & self._accepts(events, attempt, *of_rows)
+            elif attempt == MOST_ATTEMPTS and (self.ratio is not None or self.reach is not None):
                 warn_of_events(KEPT.format(plural(len(left), "event")))
             left = left[~kept]
             if not len(left):
@@ -126,6 +136,22 @@ class EventSelection(ABC):
             f" (a share below {2 / MOST_DRAWS:.1%}): at its conditions the model hardly has such"
             " events; fit without this cut, or leave these conditions out"
         )
+
+    def _accepts(
+        self, events: np.ndarray, attempt: int, seed: int, rows: np.ndarray, cond: Any
+    ) -> np.ndarray | bool:
+        """Return which events (k, d) the classifier accepts, bool (k,)."""
+        if self.ratio is None:
+            return True
+        uniform = RowNoise(seed, "accept", rows, (attempt,), once=True).random()
+        return self.ratio.keeps(self.classifier_inputs(events, cond), uniform)
+
+    def is_near(self, x: np.ndarray) -> np.ndarray:
+        """Return whether all computed columns of events (k, d) without turn are believed, (k,)."""
+        if self.reach is None:
+            return np.ones(len(x), dtype=bool)
+        low, high = self.reach
+        return np.asarray(~((x < low) | (x > high)).any(axis=1))
 
     def _meets_cuts(self, events: np.ndarray, *drawn: Any) -> np.ndarray:
         """Return which events (k, d) meet the cuts, bool (k,); ``drawn`` as for `_completed`."""

@@ -418,6 +418,9 @@ class _RowCompleter:
         if len(generator.cuts):
             meets = generator.within_cuts(values, rows.cond)
             log_weight = np.where(meets, log_weight, -np.inf)
+        if generator.reach is not None:
+            near = generator.is_near(transform.without_turn(values))
+            log_weight = np.where(near, log_weight, -np.inf)
         return values.reshape(*shape, -1), log_weight.reshape(shape)
 
 

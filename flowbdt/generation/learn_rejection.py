@@ -8,7 +8,8 @@ units of the table, conditions included: what is learned is the ratio of their d
 from __future__ import annotations
 
 import time
-from warnings import warn
+import warnings
+from dataclasses import replace
 
 import numpy as np
 from threadpoolctl import threadpool_limits  # comes with scikit-learn
@@ -41,24 +42,24 @@ MOST_REAL = 400_000
 
 
 COUNTED = 8_192
-"""Generated events of which the share that meets the cuts is taken."""
+"""Generated events of which the share that meets cuts and reach is taken."""
 
 FEW_KEPT = 0.05
 """Share of generated events that a rejection keeps below which it says so."""
 
 LEAST_SHARE = 0.01
-"""Of generated events that must meet the cuts."""
+"""Of generated events that must meet them."""
 
 
 def learn_rejection(run: RunDirectory, n_threads: int | None = None) -> None:
-    """Finish a trained run: write its classifier, and which share meets its cuts, where it has any.
+    """Finish a trained run: write its classifier, and which share meets cuts and reach of columns.
 
-    Does nothing if the run wants neither, and learns no classifier if it has the one that belongs
-    to its present models. Raises ConfigError if too few generated events meet the cuts.
+    Does nothing where it has none of them, and learns no classifier if it has the one that belongs
+    to its present models. Raises ConfigError if too few generated events meet them.
     """
     manifest = run.read_json("manifest.json")
-    if run.plan()["fingerprint"]["settings"].get("require"):
-        manifest["required"] = _share_of_cuts(run)
+    if (share := _share_kept(run)) is not None:
+        manifest["required"] = share
         run.write_json("manifest.json", manifest)
     if not run.plan().get("rejection"):
         return
@@ -70,21 +71,28 @@ def learn_rejection(run: RunDirectory, n_threads: int | None = None) -> None:
     run.write_json("manifest.json", manifest)
 
 
-def _share_of_cuts(run: RunDirectory) -> float:
-    """Return the share of generated events that meet the cuts of a run. Raises ConfigError."""
+def _share_kept(run: RunDirectory) -> float | None:
+    """Return the share of generated events that meet cuts and reach; None without. ConfigError."""
     # not compiled: the number must not depend on whether the core was built
     flow = Flow(run, 1, rejects=False, requires=False, compiled=False)
+    reach, cuts = flow.transform.reach(), flow.declared_cuts
+    if not len(cuts) and not np.isfinite(reach).any():
+        return None
     seed, cond = derive(int(flow.settings["random_state"]), "cuts"), run.array("cond")
     if cond is not None:
         cond = flow.condition_scaling.inverse(np.asarray(cond)[np.arange(COUNTED) % len(cond)])
-    events = np.vstack([block.x for block in flow.blocks((0, COUNTED), seed, cond, None)])
-    columns = flow.generator.by_name(events, cond)
-    share = float(flow.declared_cuts.hold(columns).mean())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # told of those that are generated in earnest
+        events = np.vstack([block.x for block in flow.blocks((0, COUNTED), seed, cond, None)])
+    kept = replace(flow.generator, reach=reach).is_near(flow.transform.without_turn(events))
+    if len(cuts):
+        kept &= cuts.hold(flow.generator.by_name(events, cond))
+    share, what = float(kept.mean()), f"require {cuts.text}" if len(cuts) else "the training range"
     if share < LEAST_SHARE:
         raise ConfigError(
-            f"require {flow.declared_cuts.text} leaves {share:.2%} of the events that this model"
-            f" generates, although all training rows meet it; to draw others in place of the rest,"
-            f" {LEAST_SHARE:.0%} is needed. Try more steps, a relation, or a weaker cut"
+            f"{what} leaves {share:.2%} of the events that this model generates, although all"
+            f" training rows meet it; to draw others in place of the rest, {LEAST_SHARE:.0%} is"
+            " needed. Try more steps, a relation, or a weaker cut"
         )
     return share
 
@@ -128,7 +136,7 @@ def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
         again=per_event > 1,
     ).matched(real, others, weight, seed=seed, n_threads=n_threads)
     if ratio.acceptance < FEW_KEPT:
-        warn(
+        warnings.warn(
             f"the rejection keeps {ratio.acceptance:.1%} of the generated events, as few are like"
             " training events: generating takes as much longer. Try more steps or trees, or"
             " rejection=False",

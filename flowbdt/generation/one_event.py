@@ -34,6 +34,7 @@ class Compiled(NamedTuple):
     columns: core.Columns
     ratio: core.Trees | None  # the trees of the rejection
     ceiling: float  # of the ratio
+    ends: list[tuple[int, float, float]]  # of computed columns: place, lower and upper
 
 
 class PackedFlow:
@@ -56,7 +57,11 @@ class PackedFlow:
             ratio = core.Trees(memory, name, b"ratio")
             n_inputs = self.n_columns + n_cond + inverse.n_derived
             require_sizes(ratio.shape, (n_inputs, 1), name)
-        self.compiled = Compiled(steps, inverse, ratio, 1.0 if numbers is None else numbers[0])
+        ceiling, reach = 1.0 if numbers is None else numbers[0], None
+        if (ends := read_array(memory, "reach.ends", "float64")) is not None:
+            require_sizes(ends.size, 2 * self.n_columns, name)
+            reach = ends.reshape(2, -1)
+        self.compiled = Compiled(steps, inverse, ratio, ceiling, _ends(reach))
 
     @classmethod
     def of(cls, source: run_directory.Archive) -> PackedFlow | None:
@@ -168,6 +173,7 @@ class EventSampler:
             columns = flow.scaling[: flow.n_columns]
             self._event = core.Attempt(*compiled[:3], columns.centre, columns.scale)
             self._ceiling = None if compiled.ratio is None else float(compiled.ceiling)
+            self._ends = compiled.ends
         self._cond = np.zeros((1, len(self._names)))
         ranges = flow.condition_ranges
         unseen = ranges.unseen or [()] * len(self._names)
@@ -239,14 +245,18 @@ class EventSampler:
             raise InputError(f"event {row} was carried beyond all numbers; it has no columns")
         if undefined:
             warn_of_events(UNDEFINED.format(f"event {row}"))
-        if self._ceiling is None:
+        if self._ceiling is None and not self._ends:
             return True
         if attempt + 1 == MOST_ATTEMPTS:
             warn_of_events(KEPT.format(1))
             return True
-        if attempt == len(self._accept):
-            uniform = _RowNumbers("random", np.zeros(1), self.seed, "accept", keys=(attempt + 1,))
-            self._accept.append(uniform)
+        if any(event.x[i] < low or event.x[i] > high for i, low, high in self._ends):
+            return False
+        if self._ceiling is None:
+            return True
+        for i in range(len(self._accept), attempt + 1):  # those out of reach needed none
+            keys = (i + 1,)
+            self._accept.append(_RowNumbers("random", np.zeros(1), self.seed, "accept", keys=keys))
         self._accept[attempt].fill(row)
         least, log_ratio = float(self._accept[attempt].out[0]) * self._ceiling, event.log_ratio[:1]
         ratio = math.exp(min(float(log_ratio[0]), 700.0))
@@ -271,4 +281,12 @@ def _compiled(flow: Flow | PackedFlow) -> tuple[Compiled | None, Any]:
         return None, None
     ratio = None if flow.ratio is None else flow.classifier
     ceiling = 1.0 if flow.ratio is None else flow.ratio.ceiling
-    return Compiled(steps.steps, columns, ratio, ceiling), steps.form_handle
+    ends = _ends(flow.reach)
+    return Compiled(steps.steps, columns, ratio, ceiling, ends), steps.form_handle
+
+
+def _ends(reach: np.ndarray | None) -> list[tuple[int, float, float]]:
+    """Return place, lower and upper end of each column that has some, of ends (2, d)."""
+    if reach is None:
+        return []
+    return [(i, low, high) for i, (low, high) in enumerate(reach.T.tolist()) if low > -np.inf]

@@ -102,7 +102,8 @@ class Flow:
     source : the run (see `run_directory.open_run`)
     n_threads : threads for prediction; does not change the result
     rejects : False leaves out the rejection of events by a classifier, if the run has one
-    requires : False keeps events that do not meet the cuts of the run, if it has some
+    requires : False keeps events that do not meet the cuts of the run, if it has some, or have
+        computed columns far beyond their training range, see `TableTransform.reach`
     sampler : None for that of the training; else a mapping with some of solver, n_steps, spacing
         and interpolate, see `Sampler.of`. Rejection was learned from the events of the training's
         sampler, so it is left out then
@@ -172,7 +173,11 @@ class Flow:
         if compiled:
             may_compile(compiled)  # an error without the core, now and not at the first event
         self.cuts = self.declared_cuts if requires else Cuts()
-        self.required = float(self.manifest.get("required") or np.nan) if len(self.cuts) else 1.0
+        self.reach = self.transform.reach() if requires else None
+        if self.reach is not None and not np.isfinite(self.reach).any():
+            self.reach = None
+        measured = self.manifest.get("required") or (np.nan if len(self.cuts) else 1.0)
+        self.required = float(measured) if requires else 1.0
         learned = rejects and sampler is None and self.plan.get("rejection")
         if np.isnan(self.required) or (learned and not self._has_ratio):
             raise FormatError(
@@ -489,6 +494,7 @@ class Flow:
             names=(*self.columns["names"], *self.condition_names),
             observables=self.observables,
             cuts=self.cuts,
+            reach=self.reach,
         )
 
     @property
@@ -546,7 +552,8 @@ class Flow:
             **({"missing": "fill"} if self.fills else {}),
             **({"precision": "single"} if self.precision == "single" else {}),
             **self._replicas_record(),
-            **({"require": self.cuts.text, "required": self.required} if len(self.cuts) else {}),
+            **({"require": self.cuts.text} if len(self.cuts) else {}),
+            **({"required": self.required} if self.required < 1.0 or len(self.cuts) else {}),
         }
 
     def _replicas_record(self) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class Manifest(Stored):
     models: dict[str, Digest]
     steps: list[StepStory]
     classifiers: list[ClassifierStory] | None = None
-    required: Share | None = None  # of the generated events that meet the cuts
+    required: Share | None = None  # of the generated events that meet cuts and reach
     packed: Digest | None = None  # of the arrays of compiled generation
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -327,8 +327,9 @@ METRICS.register("auc_mlp")(
 
 # ---- each column from all others
 
-MOST_CLASSES = 8
-"""Distinct values up to which a column is predicted by a classifier."""
+MOST_CLASSES, MOST_CATEGORIES = 8, 50
+"""Distinct values up to which a column of numbers, or of categories, is predicted by a classifier:
+the codes of categories have no order that trees could learn as numbers."""
 
 MOST_EXPLAINED = 10_000
 """Rows of each table that `lost` looks at."""
@@ -416,12 +417,16 @@ def _losses(
     return -np.log(frequency[code]), loss, loss
 
 
-def few_values(*tables: np.ndarray) -> list[np.ndarray | None]:
-    """Return the values of each column that has at most `MOST_CLASSES`, None of the others."""
+def few_values(*tables: np.ndarray, categories: Collection[int] = ()) -> list[np.ndarray | None]:
+    """Return the values of each column that has at most `MOST_CLASSES`, None of the others.
+
+    `MOST_CATEGORIES` of those whose places are ``categories``.
+    """
     columns = [
         np.unique(np.concatenate(parts)) for parts in zip(*(t.T for t in tables), strict=True)
     ]
-    return [values if len(values) <= MOST_CLASSES else None for values in columns]
+    most = [MOST_CATEGORIES if j in categories else MOST_CLASSES for j in range(len(columns))]
+    return [v if len(v) <= limit else None for v, limit in zip(columns, most, strict=True)]
 
 
 def residual_auc(
@@ -435,6 +440,7 @@ def residual_auc(
     weight_generated: np.ndarray | None = None,
     weight_training: np.ndarray | None = None,
     beside: Sequence[np.ndarray] | None = None,
+    categories: Collection[int] = (),
     n_model_seeds: int = 1,
     n_split_seeds: int = 2,
     test_share: float = 0.3,
@@ -446,10 +452,11 @@ def residual_auc(
     Residuals are against models of each column given all others, of training events (m, d) in two
     halves, see `predict_columns`. A relation between columns that generated events keep less
     narrowly shows there, where the columns hide it. ``beside`` has further columns of the real,
-    generated and training events that the classifier sees.
+    generated and training events that the classifier sees, ``categories`` the places of columns
+    that are codes.
     """
     weight = np.ones(len(training)) if weight_training is None else weight_training
-    known = few_values(training, real, generated)
+    known = few_values(training, real, generated, categories=categories)
     left = predict_columns(training, weight, [real, generated], known, make_model, seed)
     tables = [training, real, generated]
     seen = [np.hstack([t, p.residual]) for t, p in zip(tables, left, strict=True)]
@@ -485,6 +492,7 @@ def lost(
     weight_real: np.ndarray | None = None,
     weight_generated: np.ndarray | None = None,
     weight_training: np.ndarray | None = None,
+    categories: Collection[int] = (),
     seed: int = 0,
 ) -> list[Result]:
     """Return, for every column, how far generated events differ in what the others tell about it.
@@ -501,7 +509,7 @@ def lost(
         for name, x in tables.items()
         if x is not None
     }
-    known = few_values(*(x for x, _ in checked.values()))
+    known = few_values(*(x for x, _ in checked.values()), categories=categories)
     shares = {
         name: predict_columns(x, w, [], known, make_model, seed)[0].explained(w)
         for name, (x, w) in checked.items()

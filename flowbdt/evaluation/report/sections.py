@@ -201,6 +201,9 @@ def _cost(made: dict[str, Any]) -> Iterator[str]:
     yield "no rejection" if kept == 1.0 else f"rejection keeps {kept:.1%} of the events"
     if "require" in made:
         yield f"{float(made['required']):.1%} meet require {made['require']}"
+    elif "required" in made:
+        far = 1 - float(made["required"])
+        yield f"{far:.2%} with a computed column far beyond its training range, drawn anew"
 
 
 def _solver(made: dict[str, Any]) -> str:

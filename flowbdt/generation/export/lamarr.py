@@ -221,7 +221,7 @@ def _written(
     else:
         outputs, names = stage.outputs, list(flow.columns["names"])
         n_attempts, lost = 1, 1.0 - flow.acceptance
-        if flow.ratio is not None:
+        if flow.ratio is not None or flow.reach is not None:
             enough = np.ceil(np.log(REJECTED) / np.log(np.clip(lost, 1e-9, 0.999)))
             n_attempts = attempts or int(min(enough, MOST_ATTEMPTS))
             rejected = lost**n_attempts

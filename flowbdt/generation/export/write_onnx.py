@@ -4,7 +4,8 @@ The graph has every evaluation of a sampler without random numbers written out: 
 tree ensembles, closed form, the solver's sums, and the inverse transform.
 Inputs are ``noise`` (n, m), standard normal, and ``conditions`` (n, c) if there are any, in the
 coding of the training; outputs ``events`` (n, d) in the units of the training table and, with
-rejection, ``acceptance`` (n,): the probability with which to keep each event. All are float64.
+rejection or computed columns, ``acceptance`` (n,): the probability with which to keep each event.
+All are float64.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ def graph_of(flow: Flow) -> Graph:
         known = cond.is_nan().cast(np.int64).sum(axis=1).reshape(-1, 1) <= np.int64(0)
         events = graph.where(known, events, np.nan)
     graph.output("events", events, len(flow.columns["names"]))
+    kept = None if flow.reach is None else _near(events, flow.reach)
     if flow.ratio is not None:
         assert flow.seen is not None  # else it cannot be exported
         known = events if given is None else graph.join([events, given])
@@ -96,8 +98,20 @@ def graph_of(flow: Flow) -> Graph:
             *([] if cond is None else [cond]),
         ]
         derived = expressions_of(graph, flow.seen, known, flow.n_columns + n_cond)
-        graph.output("acceptance", _acceptance(flow.ratio, [*scaled, *derived]))
+        accepted = _acceptance(flow.ratio, [*scaled, *derived])
+        kept = accepted if kept is None else accepted * kept
+    if kept is not None:
+        graph.output("acceptance", kept)
     return graph
+
+
+def _near(events: Tensor, reach: np.ndarray) -> Tensor:
+    """Return 1 where all computed columns are believed, else 0 (n,)."""
+    places = np.flatnonzero(np.isfinite(reach[0])).tolist()
+    low, high = reach[:, None, places]
+    some = events.take(places)
+    beyond = (some < low) | some.graph.node("Greater", some, high)
+    return (beyond.cast(np.float64).sum(axis=1) <= 0.0).cast(np.float64)
 
 
 def _scaled(values: Tensor, scaling: ColumnScaling) -> Tensor:

@@ -482,22 +482,19 @@ class Trees {
       for (std::size_t r = 0; r < n; ++r)
         std::copy_n(base_.data + forests_[f].base, forests_[f].width,
                     total + r * across_ + forests_[f].first);
-    for (std::size_t f = begin; f < end; ++f) {
-      if (gaps) add<true>(forests_[f], x, n, stride, total);
-      else add<false>(forests_[f], x, n, stride, total);
-    }
+    for (std::size_t f = begin; f < end; ++f) add(forests_[f], x, n, stride, gaps, total);
   }
 
  private:
-  template <bool Gaps>
-  void add(const Forest& forest, const float* x, std::size_t n, std::size_t stride,
+  void add(const Forest& forest, const float* x, std::size_t n, std::size_t stride, bool gaps,
            float* total) const {
+    if (gaps) return add_deep<true, 0>(forest, x, n, stride, total);
     switch (forest.depth) {  // known depths are walked without a loop
-      case 3: return add_deep<Gaps, 3>(forest, x, n, stride, total);
-      case 4: return add_deep<Gaps, 4>(forest, x, n, stride, total);
-      case 5: return add_deep<Gaps, 5>(forest, x, n, stride, total);
-      case 6: return add_deep<Gaps, 6>(forest, x, n, stride, total);
-      default: return add_deep<Gaps, 0>(forest, x, n, stride, total);
+      case 3: return add_deep<false, 3>(forest, x, n, stride, total);
+      case 4: return add_deep<false, 4>(forest, x, n, stride, total);
+      case 5: return add_deep<false, 5>(forest, x, n, stride, total);
+      case 6: return add_deep<false, 6>(forest, x, n, stride, total);
+      default: return add_deep<false, 0>(forest, x, n, stride, total);
     }
   }
 
@@ -519,11 +516,17 @@ class Trees {
     for (std::size_t r = 0; r < n; ++r) {
       const float* row = x + r * stride;
       std::uint32_t k[G] = {};
-      FLOWBDT_UNROLL
-      for (std::size_t d = 0; d < depth; ++d)
+      const auto descend = [&](std::size_t d) {
         FLOWBDT_UNROLL
         for (std::size_t q = 0; q < G; ++q)
           k[q] |= beyond<Gaps>(first + q * size + (std::size_t{1} << d) + k[q], row) << d;
+      };
+      if constexpr (D == 0) {
+        for (std::size_t d = 0; d < depth; ++d) descend(d);
+      } else {
+        FLOWBDT_UNROLL
+        for (std::size_t d = 0; d < D; ++d) descend(d);
+      }
       const float* leaf[G];
       for (std::size_t q = 0; q < G; ++q) leaf[q] = leaves + (q * size + k[q]) * padded;
       float* sums = total + r * across_ + forest.first;
@@ -2012,11 +2015,20 @@ class Model {
   const std::vector<std::string>& conditions() const { return conditions_; }
   /// Digest of the training run.
   const std::string& digest() const { return about_[1]; }
-  /// Whether events are rejected, and the share that is kept; 1 without.
+  /// Whether trees reject events, and the share that is kept; 1 without.
   bool rejects() const { return ratio_.n_forests() > 0; }
   double acceptance() const { return acceptance_; }
   /// After so many attempts an event is kept whatever its acceptance.
   std::size_t most_attempts() const { return most_attempts_; }
+
+  /// Whether no computed column of an event (n_columns) is far beyond its training range; of an
+  /// event that is not, the acceptance is 0.
+  bool is_near(const double* event) const {
+    const std::size_t d = n_columns();
+    for (std::size_t j = 0; j < reach_.size / 2; ++j)
+      if (event[j] < reach_[j] || event[j] > reach_[d + j]) return false;
+    return true;
+  }
 
   /// Returns how many of `cond` (n_conditions) lie outside of the training range by more than a
   /// tenth of its width: trees are constant there, and know nothing of such events. Categories,
@@ -2068,6 +2080,10 @@ class Model {
       low_ = file_.get<double>("limits.low", n_conditions());
       high_ = file_.get<double>("limits.high", n_conditions());
     }
+    if (file_.has("reach.ends")) {
+      reach_ = file_.get<double>("reach.ends", 2 * n_columns());
+      most_attempts_ = attempts(file_.get<double>("reach.attempts", 1)[0]);
+    }
     if (file_.has("ratio.numbers")) {
       ratio_ = detail::Trees(file_, "ratio");
       if (file_.has("seen.sizes")) seen_ = detail::Expressions(file_, "seen", way_);
@@ -2076,8 +2092,7 @@ class Model {
       const auto numbers = file_.get<double>("ratio.numbers", 3);
       ceiling_ = numbers[0];
       acceptance_ = numbers[1];
-      file_.require(numbers[2] >= 1.0 && numbers[2] <= 1e6, "attempts");
-      most_attempts_ = static_cast<std::size_t>(numbers[2]);
+      most_attempts_ = attempts(numbers[2]);
     }
     if (!quicken(precision == Precision::kSingle) && precision == Precision::kSingle)
       throw ArgumentError("single precision needs the kernels: define FLOWBDT_IN_LANES and compile"
@@ -2108,6 +2123,11 @@ class Model {
   }
 #endif
 
+  std::size_t attempts(double number) const {
+    file_.require(number >= 1.0 && number <= 1e6, "attempts");
+    return static_cast<std::size_t>(number);
+  }
+
   static std::string listed(const std::vector<std::string>& all) {
     std::string text;
     for (const std::string& one : all) text += (text.empty() ? "" : ", ") + one;
@@ -2129,7 +2149,7 @@ class Model {
   detail::File file_;
   std::size_t most_attempts_ = 1;
   double ceiling_ = 1.0, acceptance_ = 1.0;
-  detail::Span<double> centre_, scale_, low_, high_;
+  detail::Span<double> centre_, scale_, low_, high_, reach_;
   std::vector<std::string> columns_, units_, types_, conditions_, about_;
   std::map<std::string, std::vector<std::string>> categories_;
   detail::Trees ratio_;
@@ -2200,7 +2220,9 @@ class Generator {
     const double* known = scaled(cond, 1);
     walker_->run(x_.data(), known, 1);
     restore(0, cond, known, out);
-    if (!asks || !model_->rejects()) return 1.0;
+    if (!asks) return 1.0;
+    if (!model_->is_near(out)) return 0.0;
+    if (!model_->rejects()) return 1.0;
     see(0, cond, known, out);
     weigh(1);
     return acceptance(0);
@@ -2283,18 +2305,20 @@ class Generator {
           given_[i * n_cond + j] = cond[left[i] * n_cond + j];
       }
       walker_->run(x_.data(), given_.data(), n);
-      const bool asks = attempt + 1 < model_->most_attempts_ && model_->rejects();
+      const bool asks = attempt + 1 < model_->most_attempts_, weighs = asks && model_->rejects();
       for (std::size_t i = 0; i < n; ++i) {
         double* event = out + left[i] * model_->n_columns();
         const double* known = given_.data() + i * n_cond;
         restore(i, given + left[i] * n_cond, known, event);
-        if (asks) see(i, given + left[i] * n_cond, known, event);
+        if (weighs) see(i, given + left[i] * n_cond, known, event);
       }
       if (!asks) return;
-      weigh(n);
+      if (weighs) weigh(n);
       std::size_t rejected = 0;
       for (std::size_t i = 0; i < n; ++i)
-        if (!(uniform(seed, first + left[i], attempt) < acceptance(i))) left[rejected++] = left[i];
+        if (!model_->is_near(out + left[i] * model_->n_columns()) ||
+            (weighs && !(uniform(seed, first + left[i], attempt) < acceptance(i))))
+          left[rejected++] = left[i];
       n = rejected;
     }
   }

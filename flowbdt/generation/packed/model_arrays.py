@@ -104,6 +104,7 @@ def arrays_of(flow: Flow) -> Arrays:
         "scaling.centre": flow.scaling.centre,
         "scaling.scale": flow.scaling.scale,
         **_limits(flow),
+        **_reach(flow),
         **_ratio(flow),
     }
 
@@ -128,6 +129,14 @@ def _limits(flow: Flow) -> Arrays:
     """Return the values between which conditions are near the training, NaN for no limit."""
     low, high = flow.condition_ranges.limits
     return {"limits.low": low, "limits.high": high} if len(low) else {}
+
+
+def _reach(flow: Flow) -> Arrays:
+    """Return the ends of computed columns, and how often an event beyond them is drawn anew."""
+    if flow.reach is None:
+        return {}
+    attempts = np.array([MOST_ATTEMPTS], dtype=np.float64)
+    return {"reach.ends": flow.reach, "reach.attempts": attempts}
 
 
 def _ratio(flow: Flow) -> Arrays:
