@@ -7,9 +7,14 @@ in neither xgboost nor matplotlib.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 __version__ = "0.1.0"
+
+# Threads that wait asleep, not spinning: beside other work on the machine a fit of two spinning
+# threads took many times the time. Read when XGBoost's or scikit-learn's OpenMP is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOME = {
     "FlowBDT": "model",

@@ -10,6 +10,7 @@ from experiments.unfolding.__main__ import bayes, summary
 from experiments.unfolding.samples import BY_HAND, CLOSURE, NATURE, PYTHIA, made_up
 from flowbdt.evaluation.metrics import separation_of_shares
 from flowbdt.physics.jets.omnifold_files import SIX
+from flowbdt.physics.unfolding.bayes import bayes_spectrum
 
 
 def test_made_up_jets_have_the_columns_of_the_real_ones():
@@ -94,9 +95,21 @@ def test_pseudo_experiments_draw_what_they_say():
     assert sample.expected.sum() < 800
 
 
+def test_luck_is_what_fluctuates_and_has_no_mean(monkeypatch):
+    monkeypatch.setattr(pseudo_experiments, "N_FURTHER", 25)
+    sample = pseudo_experiments.Normal(1500)
+    fine, edges = pseudo_experiments.FINE, pseudo_experiments.EDGES
+    luck = sample.luck(12)
+    own = [bayes_spectrum(sample.inputs(k), "truth", fine, "reco", fine, 4) for k in range(12)]
+    at = np.searchsorted(fine, edges)
+    found = np.add.reduceat(own, at, axis=1)[:, :-1]
+    assert (found - luck).std(axis=0).mean() < 0.4 * found.std(axis=0).mean()
+    assert np.abs(luck.mean(axis=0) / luck.std(axis=0)).max() < 4 * np.sqrt(1 / 12 + 1 / 25)
+
+
 @pytest.mark.slow
 def test_variations_move_the_result_as_the_closed_form_says(capsys):
-    pseudo_experiments.judge_variations(3, 2000)
+    pseudo_experiments.judge_variations(3, 2000, 7)
     for line in capsys.readouterr().out.splitlines():
         found, error, exact = (
             np.array(text.split("[")[1].split("]")[0].split(), dtype=float)

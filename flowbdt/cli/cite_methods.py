@@ -20,7 +20,7 @@ from .options import show
 )
 @options.printing
 def cite_command(run: Path) -> None:
-    """Print the papers of the methods that a run used, as BibTeX."""
+    """Print BibTeX of the papers whose methods a run used."""
     from .. import __version__
     from ..generation.cited_papers import bibtex
 

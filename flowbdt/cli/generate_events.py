@@ -204,7 +204,7 @@ def export_command(
     attempts: int | None,
     sampler: dict[str, Any] | None,
 ) -> None:
-    """Write a trained run, or a chain, for other programs."""
+    """Write a run or chain for C++, ONNX or Lamarr."""
     from ..generation.trained_flow import Flow
     from ..physics.response.chain import is_chain
     from ..training.run_directory import open_run

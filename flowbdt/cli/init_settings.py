@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @options.output("FILE", "Settings to write; by default config.yaml.", default=Path("config.yaml"))
 @options.printing
 def init_command(table: Path, output: Path) -> None:
-    """Write the settings that a table suggests, to be edited."""
+    """Propose settings for a table, in a file to edit."""
     from ..atomic_files import check_target, write_bytes
 
     if output.exists():

@@ -221,7 +221,7 @@ def _check_samplers(paths: Sequence[str], samplers: Sequence[dict[str, Any]]) ->
 def score_command(
     run: Path, table: Path, output: Path, training: Path | None, weight: str | None
 ) -> None:
-    """Write rows with the log of their density, and its error."""
+    """Add to rows the log of their density and its error."""
     import numpy as np
 
     from ..atomic_files import check_target

@@ -179,9 +179,6 @@ def flowbdt() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status: 0 done, 1 an error with a message, 2 bad usage."""
-    # threads that wait asleep, not spinning: beside other work on the machine a spinning fit took
-    # four times the CPU time; read when XGBoost is loaded, here and in joblib's workers
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if arguments is None:  # not called by other code; read by `flowbdt.trees.xgboost_on_demand`
         os.environ.setdefault("FLOWBDT_PROGRAM", "1")
     for stream in (sys.stdout, sys.stderr):

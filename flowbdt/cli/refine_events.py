@@ -52,7 +52,7 @@ def refine_command(
     flow: dict[str, Any] | None,
     seed: int,
 ) -> None:
-    """Correct simulated events to a better sample, such as data.
+    """Correct simulated events to data or a better simulation.
 
     FILE has the events with weights, or with new values, in all columns but those of --condition.
     """

@@ -19,7 +19,7 @@ ROOT = "ROOT file with collections, such as events.root or events.root:Events"
 
 @click.group("response")
 def response_group() -> None:
-    """Learn a detector by a chain of models, and apply it."""
+    """Learn a detector's response from simulation, and apply it."""
 
 
 @response_group.command("fit")
@@ -40,7 +40,7 @@ def fit_response_command(
     resume: bool,
     dry_run: bool,
 ) -> None:
-    """Learn a chain of stages from events that have input and output."""
+    """Learn from events with generated and reconstructed objects."""
     from ..physics.response.chain import ChainInputs, fit_chain
     from ..physics.response.declaration import Declaration
 
@@ -87,7 +87,7 @@ def generate_response_command(
     seed: int,
     outside: str,
 ) -> None:
-    """Generate the output of events with a trained chain."""
+    """Make the reconstructed objects of generated events."""
     from ..physics.response.chain import BLOCK_EVENTS, ResponseChain
     from ..tables.event_collections import read_collections, write_collections
 
@@ -143,7 +143,7 @@ def evaluate_response_command(
     quick: bool,
     seed: int,
 ) -> None:
-    """Judge a chain: response, efficiency and fakes by bins, tags, masses, classifiers."""
+    """Judge a chain on events that it has not seen."""
     from ..atomic_files import make_folder, write_bytes, write_json
     from ..physics.response.chain import ResponseChain
     from ..physics.response.judge_response import judge_response

@@ -26,7 +26,7 @@ device = click.option(
 
 @click.group("showers")
 def showers_group() -> None:
-    """Train a network of calorimeter showers, and use it."""
+    """Train a network on calorimeter showers, and generate."""
 
 
 @showers_group.command("train-network")

@@ -55,7 +55,7 @@ def tune_command(
     resume: bool,
     **limits: Any,
 ) -> None:
-    """Search settings for a table, and fit the best."""
+    """Find good settings for a table, and fit with the best."""
     from ..config import RunConfig
     from ..training.run_directory import RunDirectory
     from ..tuning.study import read_setup
@@ -97,7 +97,7 @@ def tune_command(
 @options.threads
 @options.printing
 def trial_command(study: Path, number: int, n_threads: int | None) -> None:
-    """Do one trial of a study, here and now."""
+    """Run one trial of a tuning study, here and now."""
     from ..training.run_directory import RunDirectory
     from ..tuning.study import read_setup
     from ..tuning.trial import TRIALS
@@ -142,7 +142,7 @@ def tune_sampler_command(
     interpolate: str,
     **search: Any,
 ) -> None:
-    """Search solver and times for a run or a network of showers.
+    """Find a better solver and times for a run or shower network.
 
     Nothing is trained.
     """
@@ -207,7 +207,7 @@ def distil_command(
     seed: int,
     resume: bool,
 ) -> None:
-    """Train a run of one evaluation on a trained run."""
+    """Train a copy of a run that takes one step per event."""
     from ..config import RunConfig
     from ..generation.fit_run import fit_run
     from ..generation.trained_flow import Flow

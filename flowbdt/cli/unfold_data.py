@@ -53,7 +53,7 @@ def _pairs(_: click.Context, option: click.Parameter, value: tuple[str, ...]) ->
 @click.option(
     "--background-weight",
     metavar="COLUMN",
-    help="Its event weights; they add up to the events expected in the data.",
+    help="Its event weights, which add up to the events expected in the data.",
 )
 @click.option(
     "--variation",
@@ -61,8 +61,8 @@ def _pairs(_: click.Context, option: click.Parameter, value: tuple[str, ...]) ->
     multiple=True,
     metavar="NAME=COLUMN",
     callback=_pairs,
-    help="Systematic variation: other weights of simulation, and of background if it has the"
-    " column; repeatable.",
+    help="Systematic variation: a column of other weights of the simulation, and of the background"
+    " if it has the column; repeatable.",
 )
 @click.option(
     "--generator",
@@ -70,15 +70,15 @@ def _pairs(_: click.Context, option: click.Parameter, value: tuple[str, ...]) ->
     multiple=True,
     metavar="NAME=FILE",
     callback=_pairs,
-    help="Another simulation with the columns of SIMULATION: what it would change counts as a"
+    help="Another simulation with the same columns; the change that it makes counts as a"
     " variation; repeatable.",
 )
 @click.option(
     "--method",
     type=options.Registered("..physics.unfolding.unfold", "METHODS", *METHODS),
     default="omnifold",
-    help="Weights of simulated events by classifiers; draws of a flow of truth given reco; a flow"
-    " from reco to truth.",
+    help="What the result is: weights of simulated events, several draws of the truth for each"
+    " event of the data, or one.",
 )
 @click.option(
     "--fakes",
@@ -90,10 +90,12 @@ def _pairs(_: click.Context, option: click.Parameter, value: tuple[str, ...]) ->
     "--iterations",
     type=options.NUMBER,
     metavar="N",
-    help="Of omnifold, by default chosen by cross-validation; changes of the prior of posterior, by"
-    " default 3.",
+    help="Iterations of omnifold (default: chosen by cross-validation), or updates of the prior of"
+    " posterior (default: 3).",
 )
-@options.mapping("--bins", "{gen_mass: [0, 10, 20, 40]}", "Edges by column; 10 quantiles else")
+@options.mapping(
+    "--bins", "{gen_mass: [0, 10, 20, 40]}", "Bin edges of each column; 10 quantiles else"
+)
 @click.option(
     "--outside",
     type=click.Choice(["refuse", "keep"]),

@@ -57,7 +57,7 @@ class DistributionSettings:
     cdf_depth: AtLeastZero = 4
     cdf_rate: Annotated[float, msgspec.Meta(gt=0, lt=1e9)] = 0.1
     cdf_knots: AtLeastOne = 15
-    end_trees: AtLeastZero = 20  # for the probabilities of 0 and 1; 0: those of the leaves
+    end_trees: AtLeastZero = 40  # for the probabilities of 0 and 1; 0: those of the leaves
 
     @classmethod
     def of(cls, changes: Mapping[str, Any]) -> Self:
@@ -118,7 +118,10 @@ class ConditionalDistribution:
         few = min(int(inner.sum()), int((~inner).sum())) < least
         if few or not self.settings.end_trees:
             return np.ones(len(share), dtype=bool)
-        shape = {"max_bin": 256, "max_depth": 4, "learning_rate": 0.3, "min_child_weight": 5}
+        # hardly regularised: where no row has an end its probability must be able to vanish, and
+        # it is asked for hundreds of times a shower
+        loose = {"min_child_weight": 0.5, "reg_lambda": 0.01}
+        shape = {"max_bin": 256, "max_depth": 4, "learning_rate": 0.3, **loose}
         table = self._table(inputs, np.clip(ends, RAREST, 1, dtype=np.float32), 256)
         binary = {**VECTOR, "objective": "binary:logistic"}
         self._train("ends", table, self.settings.end_trees, **binary, **shape)

@@ -68,9 +68,11 @@ class Image(NamedTuple):
         return base64.b64encode(self.content).decode()
 
 
-def write_figure(figure: Figure, folder: Path, name: str, caption: str, kind: str) -> Image:
-    """Write a figure as PDF and as ``kind`` ("png" or "svg"); return the latter for a page."""
-    for ending in (kind, "pdf"):
+def write_figure(
+    figure: Figure, folder: Path, name: str, caption: str, kind: str, pdf: bool = True
+) -> Image:
+    """Write a figure as ``kind`` ("png" or "svg"), which is returned, and by default as PDF."""
+    for ending in (kind, "pdf") if pdf else (kind,):
         figures.save(figure, folder / f"{name}.{ending}")
     content = (folder / f"{name}.{kind}").read_bytes()
     return Image(caption, content, "svg+xml" if kind == "svg" else kind)

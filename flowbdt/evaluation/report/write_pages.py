@@ -57,6 +57,7 @@ def write_report(
     *,
     title: str = "Real against generated events",
     max_columns: int = 48,
+    pdf: bool = True,
 ) -> Path:
     """Write ``report.json``, figures (PNG and PDF) and a self-contained ``report.html``.
 
@@ -66,6 +67,7 @@ def write_report(
     real, generated, training : the tables it was made of (EventTable, DataFrame or array)
     folder : where to write; made if absent. Files of the same name are replaced.
     max_columns : so many columns are drawn, the worst first
+    pdf : write each figure as PDF, too
 
     Returns
     -------
@@ -113,6 +115,7 @@ def write_report(
         title,
         evaluation.to_json(),
         draw,
+        pdf,
         verdict=verdict,
         lead=[f"{evaluation.headline()}."],
         notes=evaluation.notes,
@@ -136,6 +139,7 @@ def write_scores_page(
     title: str,
     numbers: dict[str, Any],
     draw: Callable[[], Iterator[tuple[str, str, Figure]]],
+    pdf: bool = True,
     **words: Any,
 ) -> Path:
     """Write ``numbers`` as ``report.json``, then figures (PNG and PDF) and ``report.html``.
@@ -147,7 +151,7 @@ def write_scores_page(
     try:
         with style.drawing():
             images = [
-                write_figure(figure, folder, name, caption, "png")
+                write_figure(figure, folder, name, caption, "png", pdf)
                 for name, caption, figure in draw()
             ]
         return write_page(folder, "report.html", title, images=images, **words)

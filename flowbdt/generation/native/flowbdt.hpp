@@ -482,22 +482,19 @@ class Trees {
       for (std::size_t r = 0; r < n; ++r)
         std::copy_n(base_.data + forests_[f].base, forests_[f].width,
                     total + r * across_ + forests_[f].first);
-    for (std::size_t f = begin; f < end; ++f) {
-      if (gaps) add<true>(forests_[f], x, n, stride, total);
-      else add<false>(forests_[f], x, n, stride, total);
-    }
+    for (std::size_t f = begin; f < end; ++f) add(forests_[f], x, n, stride, gaps, total);
   }
 
  private:
-  template <bool Gaps>
-  void add(const Forest& forest, const float* x, std::size_t n, std::size_t stride,
+  void add(const Forest& forest, const float* x, std::size_t n, std::size_t stride, bool gaps,
            float* total) const {
+    if (gaps) return add_deep<true, 0>(forest, x, n, stride, total);
     switch (forest.depth) {  // known depths are walked without a loop
-      case 3: return add_deep<Gaps, 3>(forest, x, n, stride, total);
-      case 4: return add_deep<Gaps, 4>(forest, x, n, stride, total);
-      case 5: return add_deep<Gaps, 5>(forest, x, n, stride, total);
-      case 6: return add_deep<Gaps, 6>(forest, x, n, stride, total);
-      default: return add_deep<Gaps, 0>(forest, x, n, stride, total);
+      case 3: return add_deep<false, 3>(forest, x, n, stride, total);
+      case 4: return add_deep<false, 4>(forest, x, n, stride, total);
+      case 5: return add_deep<false, 5>(forest, x, n, stride, total);
+      case 6: return add_deep<false, 6>(forest, x, n, stride, total);
+      default: return add_deep<false, 0>(forest, x, n, stride, total);
     }
   }
 
@@ -519,11 +516,17 @@ class Trees {
     for (std::size_t r = 0; r < n; ++r) {
       const float* row = x + r * stride;
       std::uint32_t k[G] = {};
-      FLOWBDT_UNROLL
-      for (std::size_t d = 0; d < depth; ++d)
+      const auto descend = [&](std::size_t d) {
         FLOWBDT_UNROLL
         for (std::size_t q = 0; q < G; ++q)
           k[q] |= beyond<Gaps>(first + q * size + (std::size_t{1} << d) + k[q], row) << d;
+      };
+      if constexpr (D == 0) {
+        for (std::size_t d = 0; d < depth; ++d) descend(d);
+      } else {
+        FLOWBDT_UNROLL
+        for (std::size_t d = 0; d < D; ++d) descend(d);
+      }
       const float* leaf[G];
       for (std::size_t q = 0; q < G; ++q) leaf[q] = leaves + (q * size + k[q]) * padded;
       float* sums = total + r * across_ + forest.first;

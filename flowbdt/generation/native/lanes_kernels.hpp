@@ -66,6 +66,10 @@ using Vector = typename Vectors<R>::V;
 template <class R>
 constexpr std::size_t kLanes = LANES_BYTES / sizeof(R);
 
+/// Rows whose closed form is computed together, in two vectors.
+template <class R>
+constexpr std::size_t kTogether = 2 * kLanes<R>;
+
 #if LANES_BYTES == 64 && defined(__AVX512F__)
 inline Vector<double> splat(double x) { return (Vector<double>)_mm512_set1_pd(x); }
 inline Vector<float> splat(float x) { return (Vector<float>)_mm512_set1_ps(x); }
@@ -386,8 +390,7 @@ inline void add_trees(const Trees& trees, const Forest& forest, std::size_t t, c
   const std::size_t depth = D > 0 ? D : forest.depth, width = forest.padded;
   const std::size_t size = std::size_t{1} << depth, first = forest.nodes + t * size;
   std::uint32_t k[Count] = {};
-#pragma GCC unroll 8
-  for (std::size_t d = 0; d < depth; ++d)
+  const auto descend = [&](std::size_t d) {
 #pragma GCC unroll 8
     for (int q = 0; q < Count; ++q) {
       const std::size_t node = first + q * size + (std::size_t{1} << d) + k[q];
@@ -396,6 +399,13 @@ inline void add_trees(const Trees& trees, const Forest& forest, std::size_t t, c
       if (Gaps) beyond |= (value != value) & (trees.missing[node] != 0);
       k[q] |= static_cast<std::uint32_t>(beyond) << d;
     }
+  };
+  if (D == 0) {
+    for (std::size_t d = 0; d < depth; ++d) descend(d);
+  } else {
+#pragma GCC unroll 8
+    for (std::size_t d = 0; d < D; ++d) descend(d);
+  }
   const float* leaf[Count];
   for (int q = 0; q < Count; ++q)
     leaf[q] = trees.leaves + forest.leaves + ((t + q) * size + k[q]) * width;
@@ -418,15 +428,15 @@ void add_row_by_row(const Trees& trees, const Forest& forest, const float* x, st
   }
 }
 
-template <bool Gaps>
 void add_by_node(const Trees& trees, const Forest& forest, const float* x, std::size_t stride,
-                 std::size_t n, float* total) {
+                 std::size_t n, bool gaps, float* total) {
+  if (gaps) return add_row_by_row<true, 0>(trees, forest, x, stride, n, total);
   switch (forest.depth) {  // known depths are walked without a loop
-    case 3: return add_row_by_row<Gaps, 3>(trees, forest, x, stride, n, total);
-    case 4: return add_row_by_row<Gaps, 4>(trees, forest, x, stride, n, total);
-    case 5: return add_row_by_row<Gaps, 5>(trees, forest, x, stride, n, total);
-    case 6: return add_row_by_row<Gaps, 6>(trees, forest, x, stride, n, total);
-    default: return add_row_by_row<Gaps, 0>(trees, forest, x, stride, n, total);
+    case 3: return add_row_by_row<false, 3>(trees, forest, x, stride, n, total);
+    case 4: return add_row_by_row<false, 4>(trees, forest, x, stride, n, total);
+    case 5: return add_row_by_row<false, 5>(trees, forest, x, stride, n, total);
+    case 6: return add_row_by_row<false, 6>(trees, forest, x, stride, n, total);
+    default: return add_row_by_row<false, 0>(trees, forest, x, stride, n, total);
   }
 }
 
@@ -610,8 +620,7 @@ void add_forests(const Trees& trees, std::size_t begin, std::size_t end, const f
       continue;
     }
 #endif
-    if (gaps) add_by_node<true>(trees, forest, x, stride, n, total);
-    else add_by_node<false>(trees, forest, x, stride, n, total);
+    add_by_node(trees, forest, x, stride, n, gaps, total);
   }
   (void)room;
 }
@@ -753,8 +762,8 @@ void fill_inputs(const Solver<R>& solver, std::size_t rows, std::size_t n_given,
 template <class R>
 void carry(const Solver<R>& solver, const Form<R>& form, const Trees& trees, std::size_t n,
            const WalkRoom<R>& room) {
-  constexpr std::size_t lanes = kLanes<R>;
-  const std::size_t m = solver.n_points, rows = (n + lanes - 1) / lanes * lanes;
+  const std::size_t m = solver.n_points;
+  const std::size_t rows = (n + kTogether<R> - 1) / kTogether<R> * kTogether<R>;
   const std::size_t n_ends = solver.end_point ? m : 0;
   const std::size_t n_weights = solver.components ? form.n_components : 0;
   const bool gaps = form.kind == kNone || solver.n_conditions > form.n_seen - m;
@@ -770,14 +779,8 @@ void carry(const Solver<R>& solver, const Form<R>& form, const Trees& trees, std
         for (std::size_t i = 0; i < (n_ends + n_weights) * kRows; ++i) given[i] = 0.0f;
       float* ends = heard && solver.end_point ? given : nullptr;
       float* weights = heard && solver.components ? given + n_ends * kRows : nullptr;
-      for (std::size_t r = 0; r < rows;)
-        if (r + lanes < rows) {
-          closed_part<R, 2>(form, s, r, velocity, ends, weights, room);
-          r += 2 * lanes;
-        } else {
-          closed_part<R, 1>(form, s, r, velocity, ends, weights, room);
-          r += lanes;
-        }
+      for (std::size_t r = 0; r < rows; r += kTogether<R>)
+        closed_part<R, 2>(form, s, r, velocity, ends, weights, room);
     }
     add_forests(trees, static_cast<std::size_t>(solver.forests[s]),
                 static_cast<std::size_t>(solver.forests[s + 1]), room.inputs, kRows, n, gaps,
@@ -808,8 +811,8 @@ void walk(const Solver<R>& solver, const Form<R>& form, const Trees& trees, doub
   for (std::size_t low = 0; low < n; low += kRows) {
     const std::size_t rows = n - low < kRows ? n - low : kRows;
     double* points = x + low * m;
-    // the last vector is filled up with the last row
-    const std::size_t full = (rows + kLanes<R> - 1) / kLanes<R> * kLanes<R>;
+    // the last vectors are filled up with the last row
+    const std::size_t full = (rows + kTogether<R> - 1) / kTogether<R> * kTogether<R>;
     for (std::size_t r = 0; r < full; ++r) {
       const std::size_t from = r < rows ? r : rows - 1;
       for (std::size_t j = 0; j < m; ++j)

@@ -48,6 +48,48 @@ def iterate_bayes(
     return truth
 
 
+class Counts(NamedTuple):
+    """Events in bins: r of detector level, t of truth, the first and last of what lies beyond."""
+
+    data: np.ndarray
+    """(r,)"""
+    joint: np.ndarray
+    """(r, t), simulated events that pass both levels"""
+    truth: np.ndarray
+    """(t,), simulated events that pass truth level"""
+    fakes: np.ndarray
+    """(r,)"""
+    background: np.ndarray
+    """(r,)"""
+
+    @classmethod
+    def of(
+        cls, inputs: UnfoldingInputs, truth: str, truth_edges: Any, reco: str, reco_edges: Any
+    ) -> Counts:
+        """Count events of one column at each level."""
+        x, y, w = inputs.truth.column(truth), inputs.reco.column(reco), inputs.weight
+        true, seen = (
+            np.concatenate([[-np.inf], checked_edges(edges), [np.inf]])
+            for edges in (truth_edges, reco_edges)
+        )
+        both, passes, fakes = inputs.both, inputs.pass_truth, inputs.fakes
+        other, nothing = inputs.background, np.zeros(len(seen) - 1)
+        return cls(
+            spectrum(inputs.data.column(reco), inputs.data_weight, seen),
+            np.histogram2d(y[both], x[both], (seen, true), weights=w[both])[0],
+            spectrum(x[passes], w[passes], true),
+            spectrum(y[fakes], w[fakes], seen),
+            nothing if other is None else spectrum(other.column(reco), other.weight, seen),
+        )
+
+    def unfolded(self, n_iterations: int) -> np.ndarray:
+        """Return the truth histogram (t,) by `iterate_bayes`; fakes keep their share."""
+        data, total, seen = self.data - self.background, self.truth, self.joint.sum(axis=0)
+        efficiency = np.divide(seen, total, out=np.zeros_like(total), where=total > 0)
+        data = data - data.sum() / (seen.sum() + self.fakes.sum()) * self.fakes
+        return iterate_bayes(self.joint, np.maximum(data, 0.0), n_iterations, efficiency, total)
+
+
 def bayes_spectrum(
     inputs: UnfoldingInputs,
     truth: str,
@@ -60,23 +102,8 @@ def bayes_spectrum(
 
     Events beyond the edges have bins of their own at both levels.
     """
-    both, passes = inputs.both, inputs.pass_truth
-    x, y = inputs.truth.column(truth), inputs.reco.column(reco)
-    true, seen = (
-        np.concatenate([[-np.inf], checked_edges(edges), [np.inf]])
-        for edges in (truth_edges, reco_edges)
-    )
-    joint = np.histogram2d(y[both], x[both], (seen, true), weights=inputs.weight[both])[0]
-    total = np.histogram(x[passes], true, weights=inputs.weight[passes])[0]
-    efficiency = np.divide(joint.sum(axis=0), total, out=np.zeros_like(total), where=total > 0)
-    scale, fakes = first_scale(inputs, "share"), inputs.fakes
-    no_signal = np.histogram(y[fakes], seen, weights=scale * inputs.weight[fakes])[0]
-    data = np.histogram(inputs.data.column(reco), seen, weights=inputs.data_weight)[0]
-    if inputs.background is not None:
-        other = inputs.background
-        no_signal += np.histogram(other.column(reco), seen, weights=other.weight)[0]
-    data = np.maximum(data - no_signal, 0.0)
-    return iterate_bayes(joint, data, n_iterations, efficiency, total)[1:-1]
+    counts = Counts.of(inputs, truth, truth_edges, reco, reco_edges)
+    return counts.unfolded(n_iterations)[1:-1]
 
 
 class BottomLine(NamedTuple):

@@ -84,21 +84,32 @@ class Dask(Executor):
             once = {"pure": False, "retries": self.retries}
             submit = functools.partial(client.submit, attempt_batch, kind, folder, **once)
             jobs = {submit(one, self.n_threads): one for one in batches}
-            completed = distributed.as_completed(jobs)
-            for job in completed:
-                error = job.exception()
-                if error is None:
-                    yield from job.result()
-                    continue
-                # the worker died: what a job itself raises is in its report
-                for number in jobs[job]:
-                    report = kind.report(run, number)
-                    if report is None and len(jobs[job]) > 1:  # alone it takes no others along
-                        again = submit((number,), self.n_threads)
-                        jobs[again] = (number,)
-                        completed.add(again)
-                    else:
-                        yield report or failed(kind, folder, number, error)
+            while jobs:
+                for job in self._ended(client, jobs):
+                    batch, error = jobs.pop(job), _exception(job)
+                    if error is None:
+                        yield from job.result()
+                        continue
+                    # the worker died: what a job itself raises is in its report
+                    for number in batch:
+                        report = kind.report(run, number)
+                        if report is None and len(batch) > 1 and job.done():
+                            jobs[submit((number,), self.n_threads)] = (number,)  # alone
+                        else:
+                            yield report or failed(kind, folder, number, error)
+
+    def _ended(self, client: Any, jobs: Mapping[Any, Any]) -> list[Any]:
+        """Return jobs that have ended, or all once workers started here are gone for good.
+
+        Workers of a batch system may wait in its queue, and others may join a scheduler later.
+        """
+        distributed = _module("distributed")
+        while True:
+            with contextlib.suppress(TimeoutError):
+                first = {"timeout": self.connect_s, "return_when": "FIRST_COMPLETED"}
+                return list(distributed.wait(list(jobs), **first).done)
+            if self.address is None and self._cluster == "local" and not client.nthreads():
+                return list(jobs)
 
     def _client(self, distributed: Any, stack: contextlib.ExitStack) -> Any:
         if self.address is None:
@@ -128,6 +139,11 @@ class Dask(Executor):
             raise ConfigError(f"executor.cluster {self._cluster!r}: {error}") from error
         cluster.scale(jobs=self.n_jobs)
         return cluster
+
+
+def _exception(job: Any) -> BaseException | None:
+    """Return what a job raised, also if no worker is left to end it."""
+    return job.exception() if job.done() else RunError("all workers of the cluster have died")
 
 
 def _prologue(parameters: Mapping[str, Any]) -> dict[str, list[str]]:
