@@ -23,7 +23,7 @@ from flowbdt.physics.response.judge_response import reliability
 from flowbdt.physics.response.matching import matched_by_distance, matched_by_index, ranks
 from flowbdt.physics.response.quantities import Quantity
 from flowbdt.physics.response.resolution import with_found_units
-from flowbdt.physics.response.shares import as_given, as_learned
+from flowbdt.physics.response.shares import as_given, as_learned, exact_shares
 from flowbdt.physics.response.stage_tables import matched_rows
 
 ak = pytest.importorskip("awkward", reason="awkward is not installed (extra 'root')")
@@ -238,6 +238,19 @@ def test_conditions_that_nothing_drawn_changes_are_worked_out_once():
     expected[0, :3] = [rows.own["Jet_pt"][3] / 50.0, (rows.own["Jet_pt"][3] / 50.0) ** 2, 50.0]
     found = drawn.conditions(events, home.properties[1], names)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_shares_that_are_exact_in_few_rows_are_drawn_by_classifiers_too():
+    rng = np.random.default_rng(3)
+    muon = np.where(rng.random(9000) < 0.9, 0.0, rng.random(9000))
+    muon[:30] = 1.0  # 0.3%: a muon alone
+    charged = (1 - muon) * rng.random(9000)
+    charged[40:50] = 1 - muon[40:50]  # too few to learn from
+    muon[100:400] = 0.5  # a spike between
+    charged[100:400] = 0.25
+    columns = {"muon": muon, "charged": charged, "neutral": 1 - muon - charged}
+    found = exact_shares(columns, [tuple(columns)], ["muon", "charged"])
+    assert found == {"muon": [0, 0.5, 1], "charged_of_rest": [0, 0.5]}  # of nothing a share of 0
 
 
 BAD_DECLARATIONS = {

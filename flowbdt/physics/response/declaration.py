@@ -22,8 +22,6 @@ from .shares import exact_shares
 
 Kind = Literal["number", "properties", "fake number", "fakes", "event"]
 Settings = dict[str, Any]
-MIXED = {"name": "mixed", "equal": []}
-"""Transform of shares that are exactly 0 or 1 in part."""
 Distance = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -431,7 +429,8 @@ def _with_atoms(
     found = exact_shares(objects.columns, groups, columns)
     if not found or "transforms" in settings:
         return settings
-    return {**settings, "transforms": {"*": "auto"} | dict.fromkeys(found, MIXED)}
+    mixed = {k: {"name": "mixed", "atoms": atoms, "equal": []} for k, atoms in found.items()}
+    return {**settings, "transforms": {"*": "auto", **mixed}}
 
 
 def _drawn(name: str, kind: Kind, home: str, conditions: tuple[str, ...], model: Settings) -> Stage:

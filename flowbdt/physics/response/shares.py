@@ -13,12 +13,15 @@ import numpy as np
 
 from ...errors import InputError
 from ...tables.formulas.expressions import share_of
+from ...tables.transforms.discrete import ATOM_SHARE
 from .events import Objects
 
 TOLERANCE = 1e-3
 """Largest deviation of a sum from one in training (rounded data)."""
 NOTHING = 1e-6
 """Least that is left, below which a share of it is 0."""
+FEWEST_EXACT = 20
+"""Rows in which a share is exactly 0, or 1, for a classifier to draw whether it is."""
 
 
 def learned_names(columns: Sequence[str]) -> dict[str, str]:
@@ -50,12 +53,21 @@ def as_learned(
 
 def exact_shares(
     columns: Mapping[str, np.ndarray], groups: Sequence[Sequence[str]], of: Collection[str]
-) -> list[str]:
-    """Return what is learned of the columns ``of`` that is exactly 0 or 1 in part, not always."""
+) -> dict[str, list[float]]:
+    """Return what is learned of the columns ``of``, with the values that it has again and again.
+
+    0 and 1 count in however few rows: a jet of one muon has all energy in it. Nothing of what is
+    never between.
+    """
     own = {name: columns[name] for group in groups for name in group if name in of}
-    shares = as_learned(own, groups, columns)
-    between = {name: (values > 0) & (values < 1) for name, values in shares.items()}
-    return [name for name, inner in between.items() if inner.any() and not inner.all()]
+    found = {}
+    for name, shares in as_learned(own, groups, columns).items():
+        values, counts = np.unique(shares, return_counts=True)
+        at_end = np.isin(values, (0, 1)) & (counts >= FEWEST_EXACT)
+        exact = values[at_end | (counts > ATOM_SHARE * len(shares))].tolist()
+        if exact and ((values > 0) & (values < 1)).any():
+            found[name] = exact
+    return found
 
 
 def as_given(
