@@ -404,6 +404,21 @@ def test_the_residual_judge_sees_a_relation_that_raw_columns_hide(smear) -> None
         assert {row[0] for row in what_is_lost(lost).rows[:2]} == {"a", "b"}
 
 
+def test_texts_are_categories_without_an_order_to_models_of_columns() -> None:
+    texts, partner = np.array([f"text {i:02d}" for i in range(12)]), np.arange(12) * 5 % 12
+
+    def rows(seed: int, broken: float) -> EventTable:
+        rng = np.random.default_rng(seed)
+        a, other = rng.integers(0, 12, (2, 600))
+        b = np.where(rng.random(600) < broken, other, partner[a])
+        return EventTable.of({"a": texts[a], "b": texts[b]})
+
+    made = evaluate(rows(1, 0.0), rows(2, 0.5), training=rows(3, 0.0), metrics=["lost"])
+    known = made.get("lost", "b").settings
+    assert known["real"] > 0.6  # of the log loss
+    assert known["generated"] < known["real"] / 2
+
+
 def test_an_exact_relation_broken_by_one_percent_is_found() -> None:
     def rows(seed: int, smear: float = 0.0) -> EventTable:
         a, b, c = np.random.default_rng(seed).lognormal(sigma=0.5, size=(3, 700))
