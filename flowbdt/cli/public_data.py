@@ -38,7 +38,8 @@ def demo_command(output: Path, seed: int) -> None:
     train, test = data.load("train"), data.load("test")
     known: Any = {"particles": data.particles, "observables": list(data.observables)}
     start = time.perf_counter()
-    config = ModelConfig(executor="joblib", require=list(data.require), random_state=seed, **known)
+    # in one process: others would import all once more, for nine short steps
+    config = ModelConfig(executor="serial", require=list(data.require), random_state=seed, **known)
     grid = check_config(config)
     inputs = Inputs(train, config, seed, grid=grid)
     with bar(total=len(grid.times), desc="training", unit="step") as progress:
