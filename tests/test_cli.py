@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -33,15 +32,6 @@ SETTINGS = [
     "booster.max_bin=32",
 ]
 QUICK = [text for setting in (*SETTINGS, "random_state=1") for text in ("--set", setting)]
-
-
-@pytest.mark.parametrize("given", [None, "ACTIVE"])
-def test_threads_wait_asleep_unless_told_otherwise(given, monkeypatch):
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    if given:
-        monkeypatch.setenv("OMP_WAIT_POLICY", given)
-    assert run("show", "no-such-run") == 1
-    assert os.environ["OMP_WAIT_POLICY"] == (given or "PASSIVE")
 
 
 def test_fit_generate_evaluate_show(folder, capsys):
