@@ -50,9 +50,9 @@ class StepStory(Stored):
     step: AtLeastZero
     time: Time
     trees: AtLeastZero
-    train_rmse: float | None
-    valid_rmse: float | None
-    valid_rmse_without_trees: float | None
+    train_rmse: NotNegative
+    valid_rmse: NotNegative | None
+    valid_rmse_without_trees: NotNegative | None
 
 
 class ClassifierStory(Stored):
@@ -62,8 +62,8 @@ class ClassifierStory(Stored):
     column: AtLeastZero
     name: Text
     trees: AtLeastZero
-    log_loss: float
-    log_loss_without_trees: float
+    log_loss: NotNegative
+    log_loss_without_trees: NotNegative
 
 
 class Manifest(Stored):
