@@ -120,11 +120,13 @@ def joined(events: EventTable) -> EventTable:
     return EventTable.of(events.by_name())
 
 
-def judged(name: str, events: EventTable, settings: Mapping[str, Any]) -> dict[str, Any]:
+def judged(
+    name: str, events: EventTable, settings: Mapping[str, Any], swapped: bool
+) -> dict[str, Any]:
     """Fit half of a table, generate the other half given its conditions, and compare."""
-    half, start, settings = events.n // 2, time.process_time(), dict(settings)
+    half, start = events.n // 2, time.process_time()
     halves = events.take(slice(0, half)), events.take(slice(half, None))
-    train, test = halves[::-1] if settings.pop("swapped") else halves
+    train, test = halves[::-1] if swapped else halves
     model = FlowBDT(random_state=1, **settings).fit(train)
     cost = time.process_time() - start
     made = model.sample(test.n, cond=test.cond, random_state=2)
@@ -156,13 +158,12 @@ def main() -> None:
     figures: dict[str, Any] = {}
     for relative in given.relative.split(","):
         settings: dict[str, Any] = {"relative": None if relative == "none" else "auto"}
-        settings["swapped"] = given.swapped
         rows, summaries = [], []
         for name in given.tables.split(",") if given.tables else tables:
             events = tables[name]()
             if given.quick:
                 events, settings["preset"] = events.take(slice(0, 2_000)), "fast"
-            found = in_fresh_process(judged, name, events, settings)
+            found = in_fresh_process(judged, name, events, settings, given.swapped)
             rows += found["rows"]
             summaries.append(found["summary"])
         print(f"relative={relative}", table(rows), table(summaries), sep="\n")

@@ -51,8 +51,8 @@ def demo_command(output: Path, seed: int) -> None:
     end = time.perf_counter()
     protocol: Any = {**known, "seed": seed, "quick": True, "provenance": record}
     verdict = evaluate(test, generated, training=train, metrics=METRICS, **protocol)
-    little: Any = {"max_columns": len(COLUMNS), "pdf": False}
-    page = write_report(verdict, test, generated, output / "report", training=train, **little)
+    little: Any = {"training": train, "max_columns": len(COLUMNS), "pdf": False}
+    page = write_report(verdict, test, generated, output / "report", **little)
     score, figure = verdict.get("auc_gb"), output / "z_to_ee.png"
     add = declared(known["observables"], data.particles)[0].added_to
     title = f"AUC {score.text()}, floor {score.floor_text()}"
@@ -71,13 +71,7 @@ def demo_command(output: Path, seed: int) -> None:
 COLUMNS = ("mee", "ptee", "pt1", "pt2", "eta1", "phi2")
 """What the figure of the demo shows."""
 
-METRICS: dict[str, dict[str, Any]] = {
-    "separation": {},
-    "wasserstein": {},
-    "correlation_max": {},
-    "auc_gb": {},
-    "memorisation": {},
-}
+METRICS = ("separation", "wasserstein", "correlation_max", "auc_gb", "memorisation")
 """Its scores: those that take seconds. `flowbdt evaluate` has them all, a neural judge too."""
 
 

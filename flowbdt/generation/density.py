@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from ..errors import ConfigError, FormatError
 from ..flow.closed_form.conditioning import log_sum_exp
@@ -26,6 +25,7 @@ from ..flow.closed_form.mixture import MixturePreconditioner
 from ..seeding import RowNoise, derive, drawn, stream
 from ..tables.formulas.relations import TOLERANCE, relative_deviation
 from ..tables.transforms.patterns import as_stored
+from ..training.threads import one_thread_of_blas
 from ..trees.density_ratio import DensityRatio
 from ..trees.signed_weights import positive_weights
 from .event_selection import at_rows
@@ -170,7 +170,7 @@ class Reference:
         size, parts = max(BLOCK_ROWS // n_points, 1), []
         for low in range(0, len(x), size):
             rows = slice(low, low + size)
-            with warnings.catch_warnings(), threadpool_limits(1, user_api="blas"):
+            with warnings.catch_warnings(), one_thread_of_blas():
                 warnings.simplefilter("ignore")  # of unknown values: their log is -inf
                 parts.append(self._log_terms(x[rows], wide[rows], at_rows(cond, rows), n_points))
         terms = np.concatenate(parts)
@@ -393,5 +393,5 @@ def _blocks(
     edges = [*range(0, n, BLOCK_ROWS), n]
     for number, (low, high) in enumerate(itertools.pairwise(edges)):
         some = at_rows(cond, slice(low, high))
-        with threadpool_limits(1, user_api="blas"):
+        with one_thread_of_blas():
             yield reference.draw(some, high - low, derive(seed, "reference", number)), some

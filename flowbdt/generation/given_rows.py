@@ -19,7 +19,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from ..errors import ConfigError, DataWarning, InputError, plural
 from ..flow.closed_form.conditioning import softmax
@@ -29,6 +28,7 @@ from ..flow.closed_form.mixture import MixturePreconditioner
 from ..seeding import RowNoise, derive, drawn
 from ..tables.event_table import EventTable, align_given
 from ..tables.transforms.known_values import KnownValues
+from ..training.threads import one_thread_of_blas
 from .generate_rows import EventGenerator
 from .input_rows import number_of_events
 
@@ -197,7 +197,7 @@ class GivenRows:
         for low in range(0, self.n, size):
             rows = np.arange(low, min(low + size, self.n))
             cond = None if self._cond is None else self._cond[rows]
-            with threadpool_limits(1, user_api="blas"):
+            with one_thread_of_blas():
                 x, poor = self._completer.completed(seed, rows, self._x[rows], cond)
             n_poor += poor
             yield flow.as_table(self._turned(x, seed, rows), cond)

@@ -18,6 +18,7 @@ from ..tables.event_table import EventTable, align_columns, align_conditions
 from ..tables.formats import condition_blocks, count_rows, iter_blocks, read_conditions
 from ..tables.formats.base import split_path
 from ..tables.transforms import TableTransform
+from ..training.threads import one_thread_of_blas
 
 READ_TOGETHER = 16 * seeding.BLOCK
 """Rows of a file that are read at a time."""
@@ -136,9 +137,7 @@ class SourcePoints:
         """Return points (k, m) of the rows start to stop; start must be that of a block."""
         low, high = int(span.start), int(span.stop)
         points = []
-        from threadpoolctl import threadpool_limits  # comes with scikit-learn
-
-        with threadpool_limits(1, user_api="blas"):  # sums in one order
+        with one_thread_of_blas():  # sums in one order
             for start in range(low, high, seeding.BLOCK):
                 rows = slice(start, min(start + seeding.BLOCK, high))
                 if isinstance(self.events, FileRows):

@@ -12,7 +12,6 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import atomic_files
 from ..errors import ConfigError, DataWarning, FormatError
@@ -20,7 +19,7 @@ from ..seeding import BLOCK, derive, split_mask
 from ..training import run_directory
 from ..training.run_directory import RunDirectory
 from ..training.stored_run import RejectionReport
-from ..training.threads import checked_threads
+from ..training.threads import checked_threads, one_thread_of_blas
 from ..trees.density_ratio import DensityRatio
 from ..typed_settings import check_stored
 from .event_selection import at_rows
@@ -76,7 +75,7 @@ def _share_kept(run: RunDirectory) -> float | None:
     # not compiled: the number must not depend on whether the core was built
     flow = Flow(run, 1, rejects=False, requires=False, compiled=False)
     reach, cuts = flow.transform.reach(), flow.declared_cuts
-    if not len(cuts) and not np.isfinite(reach).any():
+    if not len(cuts) and reach is None:
         return None
     seed, cond = derive(int(flow.settings["random_state"]), "cuts"), run.array("cond")
     if cond is not None:
@@ -116,7 +115,7 @@ def _learn(run: RunDirectory, key: str, n_threads: int) -> None:
     seed = derive(int(flow.settings["random_state"]), "rejection")
     z, codes, cond, weight = _events(run, seed)
     cond = None if cond is None else flow.condition_scaling.inverse(cond)
-    with threadpool_limits(1, user_api="blas"):  # as in generation: sums in one order only
+    with one_thread_of_blas():  # as in generation: sums in one order only
         rows = [slice(low, low + BLOCK) for low in range(0, len(z), BLOCK)]
         blocks = [flow.transform.inverse(z[r], at_rows(codes, r), at_rows(cond, r)) for r in rows]
     real = flow.generator.classifier_inputs(np.vstack(blocks), cond)

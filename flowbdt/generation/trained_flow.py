@@ -6,7 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from ..tables.event_table import EventTable, align_given, with_gaps
 from ..tables.formulas.expressions import Cuts, Observables, declared
 from ..tables.transforms import TableTransform
 from ..training import run_directory
-from ..training.threads import checked_threads
+from ..training.threads import checked_threads, one_thread_of_blas
 from ..trees.boosted_trees import BoostedTrees
 from ..trees.density_ratio import DensityRatio
 from ..trees.tree_arrays import Forest, forests
@@ -174,8 +174,6 @@ class Flow:
             may_compile(compiled)  # an error without the core, now and not at the first event
         self.cuts = self.declared_cuts if requires else Cuts()
         self.reach = self.transform.reach() if requires else None
-        if self.reach is not None and not np.isfinite(self.reach).any():
-            self.reach = None
         measured = self.manifest.get("required") or (np.nan if len(self.cuts) else 1.0)
         self.required = float(measured) if requires else 1.0
         learned = rejects and sampler is None and self.plan.get("rejection")
@@ -608,7 +606,7 @@ class Flow:
         """Limit matrix products to one thread: sums in one order, and they are small."""
         if self.whole_generator.is_rowwise and not self.draws_columns:
             return contextlib.nullcontext()  # there are none
-        return _libraries().limit(limits=1, user_api="blas")
+        return one_thread_of_blas()
 
     def group_rows(self, block_rows: int | None = None) -> int:
         """Return how many events are generated together, whole blocks of noise.
@@ -709,14 +707,6 @@ class Flow:
         if source is None:
             return None
         return SourcePoints(source, self.transform, self.categories, n)
-
-
-@cache
-def _libraries() -> Any:
-    """Return the libraries of this process that have threads: to look for them takes 3 ms."""
-    from threadpoolctl import ThreadpoolController  # comes with scikit-learn
-
-    return ThreadpoolController()
 
 
 def rows_together(n_latent: int) -> int:

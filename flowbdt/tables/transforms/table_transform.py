@@ -411,8 +411,8 @@ class TableTransform:
         }
         return {name: targets for name, targets in found.items() if targets}
 
-    def reach(self) -> np.ndarray:
-        """Return the ends (2, d) of what computed columns are believed, before a turn.
+    def reach(self) -> np.ndarray | None:
+        """Return the ends (2, d) of what computed columns are believed, before a turn, if any are.
 
         A relation may diverge where what it is of is just possible: a momentum of the mass of two
         nearly collinear particles. Infinite for columns that are learned, hardly vary, or follow
@@ -428,7 +428,7 @@ class TableTransform:
             elif high - low > NARROW * max(abs(low), abs(high)):
                 margin = FAR * (high - low)
                 ends[:, place] = low - margin, high + margin
-        return ends
+        return ends if np.isfinite(ends).any() else None
 
     def smooth(self, x: np.ndarray) -> np.ndarray:
         """Return rows x (n, d) with NaN where a value is not for the flow, see `Mixed`."""
