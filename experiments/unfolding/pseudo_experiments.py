@@ -169,7 +169,8 @@ def experiment(sample: Normal | ZJets, seed: int, replicas: int, n_iterations: i
         errors = unfolding_errors(result, replicas, prior=False)
         found["error"] = [errors.table(*own)["total"] for own in bins]
         for level in LEVELS:
-            found[f"{level:g}"] = [np.array(errors.interval(*own, level)) for own in bins]
+            ends = [errors.interval(name, edges, level) for name, edges in bins]
+            found[f"{level:g}"] = [np.array(each) for each in ends]
     entry = {name: np.concatenate(values, axis=-1).tolist() for name, values in found.items()}
     return entry | {"iterations": [result.record["iterations"]]}
 
