@@ -130,16 +130,19 @@ def test_a_forked_process_fits_and_samples_as_its_parent_does():
 
 
 DROPPED = """
-import ctypes, os, signal, sys, time
+import contextlib, ctypes, os, signal, sys, time
 import click
 from flowbdt.cli import main as program
 
 @click.command()
 def waiting():
     \"\"\"Send a signal where Python drops exceptions, then go on.\"\"\"
-    number = int(os.environ["NUMBER"])
-    callback = ctypes.CFUNCTYPE(None)(lambda: os.kill(os.getpid(), number))
-    callback()
+    end = lambda: os.kill(os.getpid(), int(os.environ["NUMBER"]))
+    if os.environ["WHERE"] == "callback":
+        ctypes.CFUNCTYPE(None)(end)()
+    else:
+        with contextlib.suppress(BaseException):
+            end()
     if "FAIL" in os.environ:
         raise RuntimeError("no compiled object yet")
     time.sleep(30)
@@ -151,12 +154,13 @@ sys.exit(program.main(["waiting"]))
 
 @pytest.mark.parametrize("fails", [{}, {"FAIL": "1"}])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_an_end_in_a_callback_of_any_library_is_an_end(number, status, fails):
-    """Where Python drops it, as in a callback from C, it is sent once more."""
+@pytest.mark.parametrize("where", ["callback", "cleared"])
+def test_an_end_that_a_library_drops_is_an_end(number, status, fails, where):
+    """Where it is lost, as in a callback from C, it is sent once more."""
     begin = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", DROPPED],
-        env={**os.environ, "NUMBER": str(int(number)), **fails},
+        env={**os.environ, "NUMBER": str(int(number)), "WHERE": where, **fails},
         capture_output=True,
         text=True,
         check=False,
@@ -220,6 +224,8 @@ def ended(folder, words, ready, number, *, group=False):
         assert processes(process.pid) == []
     finally:
         process.kill()
+        process.wait()
+        process.stderr.close()
     shared = [f for f in Path("/dev/shm").glob("*") if f"{process.pid}" in f.name.split("-")]
     assert [*temporary.iterdir(), *folder.rglob(".part-*"), *shared] == []
     return process.returncode, error

@@ -95,6 +95,24 @@ def test_pseudo_experiments_draw_what_they_say():
     assert sample.expected.sum() < 800
 
 
+def test_pseudo_experiments_go_on_where_they_were_stopped(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(pseudo_experiments, "N_FURTHER", 3)
+    options = ["--events", "300", "--replicas", "2", "--errors", "1", "--iterations", "1", "-o"]
+
+    def judged(n):
+        monkeypatch.setattr("sys.argv", ["study", *options, str(tmp_path), "--n", str(n)])
+        pseudo_experiments.main()
+        lines = capsys.readouterr().out.splitlines()
+        done = [line for line in lines if "CPU s" in line]
+        return len(done), [line for line in lines if line not in done]
+
+    assert judged(2)[0] == 2
+    n_new, scores = judged(3)
+    assert n_new == 1
+    assert judged(3) == (0, scores)
+    assert "coverage of 68% intervals" in scores[0]
+
+
 def test_luck_is_what_fluctuates_and_has_no_mean(monkeypatch):
     monkeypatch.setattr(pseudo_experiments, "N_FURTHER", 25)
     sample = pseudo_experiments.Normal(1500)

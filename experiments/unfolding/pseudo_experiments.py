@@ -1,19 +1,20 @@
 """Coverage, covariance and bias of `flowbdt.physics.unfolding` on experiments drawn many times.
 
     python -m experiments.unfolding.pseudo_experiments [--sample normal] [--n 20] [--events 3000]
-        [--replicas 10] [--errors 20] [--iterations 12] [--data FOLDER]
+        [--replicas 10] [--errors 20] [--iterations 12] [--data FOLDER] [-o FOLDER]
 
 Of every sample the truth is known. ``normal``: mean 0 in the simulation and 0.3 in the data,
 resolution 0.3, efficiency a function of truth (a tenth is lost at the mean), 20% of the selected
-events are fakes, 20% of the data are background. ``zjets``: jets of Pythia as simulation, those of
-"Nature" as data, in blocks that share no event; a tenth is lost and a tenth is fakes, by hand.
-``closure``: the same with the other half of Pythia as data.
+events are fakes, 20% of the data are background. ``closure``: jets of Pythia as simulation and as
+data; a tenth is lost and a tenth is fakes, by hand. ``zjets``: the same with jets of "Nature" as
+data. Jets are drawn with replacement from the files, whose truth is that of the data.
 ``variations``: a normal truth again, everything seen; an alternative response with a shift of 0.1,
 and one with a resolution 1.2 times as wide, are given as weights, and what they do to the result
 is held against its closed form. Only so many experiments as ``--errors`` says get replicas; with
 none the bias is one in spreads. The mean of few results is mostly luck: for ``normal`` what a
 classical unfolding, linear in the events, makes of each experiment's fluctuations is subtracted,
-whose mean is zero (a control variate).
+whose mean is zero (a control variate). Every experiment is kept in ``runs.json`` of the output
+folder, and one that is there already is not repeated.
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from experiments import common
 from experiments.unfolding.samples import case_inputs, flags, probabilities
 from flowbdt.evaluation.metrics import quantile_edges
 from flowbdt.physics.jets.omnifold_files import SIX, OmniFoldZJets
@@ -37,6 +42,7 @@ MEAN, SMEAR, FAKES, BACKGROUND = 0.3, 0.3, 0.2, 0.2
 SHIFT, WIDER = 0.1, 1.2
 FINE = np.round(np.arange(-3.5, 4.55, 0.1), 1)
 LINEAR_ITERATIONS, N_FURTHER = 4, 400
+LEVELS = (0.68, 0.95)
 
 
 def normal_bins(mean: float, width: float) -> np.ndarray:
@@ -113,29 +119,26 @@ class Normal:
 
 
 class ZJets:
-    """Blocks of jets, as many simulated ones as data; six observables in eight bins each."""
+    """Jets drawn with replacement, as many simulated as data: six observables in eight bins each.
+
+    The files are the population, so that the truth is known, whatever their own fluctuations.
+    """
 
     def __init__(self, n: int, folder: Path, sample: str) -> None:
         self.n = n
-
-        def jets(name: str, share: float = 1.0) -> OmniFoldZJets:
-            return OmniFoldZJets(folder / "omnifold", name, train_fraction=share)
-
-        if sample == "zjets":
-            whole = self._data = jets("Nature").load("train")
-            self._simulation = jets("Pythia26").load("train")
-        else:
-            whole, halves = jets("Pythia26").load("train"), jets("Pythia26", 0.5)
-            self._simulation, self._data = halves.load("train"), halves.load("test")
+        self._simulation, self._data = (
+            OmniFoldZJets(folder / "omnifold", name, train_fraction=1.0).load("train")
+            for name in ("Pythia26", "Nature" if sample == "zjets" else "Pythia26")
+        )
         self._ranked = np.sort(self._simulation.column("mass"))
-        seen, true = probabilities(whole, self._ranked)
+        seen, true = probabilities(self._data, self._ranked)
         passes = 1 - seen + seen * true
         self.bins, expected = {}, []
-        for name, x in zip(SIX, whole.x.T, strict=True):
+        for name, x in zip(SIX, self._data.x.T, strict=True):
             inner = quantile_edges(x, 8)[1:-1]
             edges = np.array([inner[0] - 1e3, *inner, inner[-1] + 1e3])
             self.bins[name] = edges.tolist()
-            expected.append(n * np.histogram(x, edges, weights=passes)[0] / whole.n)
+            expected.append(n * np.histogram(x, edges, weights=passes)[0] / self._data.n)
         self.expected = np.concatenate(expected)
 
     def luck(self, n: int) -> np.ndarray:
@@ -143,48 +146,57 @@ class ZJets:
         return np.zeros((n, len(self.expected)))
 
     def inputs(self, seed: int) -> UnfoldingInputs:
-        """Return a block of about n events of the data. Raises IndexError if there is none left."""
-        sizes = [stream(k, "block").poisson(self.n) for k in range(seed + 1)]
-        start, end = sum(sizes[:-1]), sum(sizes)
-        if end > self._data.n or self.n * (seed + 1) > self._simulation.n:
-            raise IndexError(f"there are no events for more than {seed} pseudo-experiments")
-        simulation = self._simulation.take(slice(self.n * seed, self.n * (seed + 1)))
-        data = self._data.take(slice(start, end))
+        """Return about n events of the data and n of the simulation."""
+        rng = stream(seed, "jets of a pseudo-experiment")
+        pools = (self._simulation, self.n), (self._data, rng.poisson(self.n))
+        simulation, data = (table.take(rng.integers(table.n, size=n)) for table, n in pools)
         passes = (
             flags(table, self._ranked, 2 * seed + i) for i, table in enumerate((simulation, data))
         )
         return case_inputs(simulation, data, *passes)
 
 
-def judge(sample: Normal | ZJets, n: int, replicas: int, n_errors: int, n_iterations: int) -> None:
-    """Run n experiments, the first ones with replicas, and print one line per score."""
-    truth = sample.expected
-    found, errors = [], []
-    inside: dict[float, list[np.ndarray]] = {0.68: [], 0.95: []}
-    for seed in range(n):
-        result = unfold(sample.inputs(seed), n_iterations=n_iterations, random_state=seed)
-        found.append(np.concatenate([result.histogram(*bins) for bins in sample.bins.items()]))
-        if seed >= n_errors:
-            continue
-        own = unfolding_errors(result, replicas, prior=False)
-        total = [own.table(*bins)["total"] for bins in sample.bins.items()]
-        errors.append(np.concatenate(total))
-        for level, covered in inside.items():
-            ends = [own.interval(name, edges, level) for name, edges in sample.bins.items()]
-            low, high = (np.concatenate(end) for end in zip(*ends, strict=True))
-            covered.append((low <= truth) & (truth <= high))
-        print(f"{seed}: {np.round((found[-1] - truth) / errors[-1], 2)}", flush=True)
+Entry = dict[str, list[Any]]
+"""By bin: ``found``, and with replicas ``error`` and by level the two ends of the interval."""
+
+
+def experiment(sample: Normal | ZJets, seed: int, replicas: int, n_iterations: int | None) -> Entry:
+    """Unfold one experiment, with as many replicas of each part, if any."""
+    result = unfold(sample.inputs(seed), n_iterations=n_iterations, random_state=seed)
+    bins = sample.bins.items()
+    found = {"found": [result.histogram(*own) for own in bins]}
+    if replicas:
+        errors = unfolding_errors(result, replicas, prior=False)
+        found["error"] = [errors.table(*own)["total"] for own in bins]
+        for level in LEVELS:
+            ends = [errors.interval(name, edges, level) for name, edges in bins]
+            found[f"{level:g}"] = [np.array(each) for each in ends]
+    entry = {name: np.concatenate(values, axis=-1).tolist() for name, values in found.items()}
+    return entry | {"iterations": [result.record["iterations"]]}
+
+
+def judge(sample: Normal | ZJets, runs: Sequence[Entry]) -> None:
+    """Print one line per score of experiments that were run."""
+    truth, n = sample.expected, len(runs)
+    found = np.array([run["found"] for run in runs])
+    with_errors = [run for run in runs if "error" in run]
     spread = np.std(found, axis=0, ddof=1)
-    mean_error = np.mean(errors, axis=0) if errors else spread
-    for level, covered in inside.items() if errors else ():
-        by_column = np.mean(covered, axis=0).reshape(len(sample.bins), -1).mean(axis=1)
+    mean_error = np.mean([run["error"] for run in with_errors], axis=0) if with_errors else spread
+    for level in LEVELS if with_errors else ():
+        low, high = np.array([run[f"{level:g}"] for run in with_errors]).transpose(1, 0, 2)
+        covered = (low <= truth) & (truth <= high)
+        by_column = covered.mean(axis=0).reshape(len(sample.bins), -1).mean(axis=1)
+        error = covered.mean(axis=1).std() / math.sqrt(max(len(with_errors) - 1, 1))
         print(
-            f"coverage of {level:.0%} intervals: {np.mean(covered):.3f}, {np.round(by_column, 3)}"
+            f"coverage of {level:.0%} intervals: {covered.mean():.3f} +- {error:.3f},"
+            f" {np.round(by_column, 3)}"
         )
     luck = sample.luck(n)
     ratio, bias = mean_error / spread, (np.mean(found - luck, axis=0) - truth) / mean_error
     variance = np.var(found - luck, axis=0, ddof=1) / n + np.var(luck, axis=0) / N_FURTHER
     known = np.mean(np.sqrt(variance) / mean_error)
+    counts = Counter(run["iterations"][0] for run in runs)
+    print(f"iterations: {', '.join(f'{k} ({v})' for k, v in sorted(counts.items()))}")
     print(f"error / spread: mean {ratio.mean():.3f}, by bin {ratio.min():.2f} to {ratio.max():.2f}")
     print(f"bias in errors, by bin: {np.round(bias, 2)} (known to {known:.2f})")
     print(
@@ -237,21 +249,31 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=3000, help="of the data's truth")
     parser.add_argument("--replicas", type=int, default=10, help="of each part (%(default)s)")
     parser.add_argument("--errors", type=int, help="experiments with replicas (all)")
-    parser.add_argument("--iterations", type=int, default=12, help="of each (%(default)s)")
-    parser.add_argument("--data", type=Path, help="folder of the jets")
+    parser.add_argument("--iterations", type=int, help="of each (chosen by the tool)")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="of the jets")
+    parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="keeps experiments")
     options = parser.parse_args()
-    n_errors = options.n if options.errors is None else options.errors
-    start = time.process_time()
+    if options.n < 2:
+        parser.error("a spread needs at least two experiments: --n 2")
+    start, n = time.process_time(), options.events
     if options.sample == "variations":
-        judge_variations(options.n, options.events, options.iterations)
-    elif options.sample == "normal":
-        judge(Normal(options.events), options.n, options.replicas, n_errors, options.iterations)
-    elif options.data is None:
+        judge_variations(options.n, n, options.iterations or 7)
+        print(f"{time.process_time() - start:.0f} CPU s")
+        return
+    if options.sample != "normal" and options.data is None:
         parser.error("jets need --data FOLDER")
-    else:
-        jets = ZJets(options.events, options.data, options.sample)
-        judge(jets, options.n, options.replicas, n_errors, options.iterations)
-    print(f"{time.process_time() - start:.0f} CPU s")
+    sample = Normal(n) if options.sample == "normal" else ZJets(n, options.data, options.sample)
+    runs, own = common.kept(options.output, {}), []
+    for seed in range(options.n):
+        with_errors = options.errors is None or seed < options.errors
+        given = seed, options.replicas if with_errors else 0, options.iterations
+        key = " | ".join(map(str, (options.sample, n, *given)))
+        if key not in runs:
+            runs[key] = experiment(sample, *given)
+            common.keep(runs, options.output)
+            print(f"{key}: {time.process_time() - start:.0f} CPU s", flush=True)
+        own.append(runs[key])
+    judge(sample, own)
 
 
 if __name__ == "__main__":

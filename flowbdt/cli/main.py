@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import signal
 import sys
-import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -18,6 +16,7 @@ from .. import __version__
 from ..errors import FlowbdtError
 from . import cluster_jobs as jobs
 from .cite_methods import cite_command
+from .ends_by_signals import Ended, Ends, end_of, ends_by_signals
 from .fit_runs import fit_command, show_command
 from .generate_events import export_command, generate_command, impute_command
 from .init_settings import init_command
@@ -73,7 +72,7 @@ class CommandsByTopic(click.Group):
                 super().invoke(ctx)
                 _print_values(ctx)
         except BaseException as error:
-            return _status(_dropped[0] if _dropped else error)
+            return _status(error, ctx.find_object(Ends) or Ends())
         return 0
 
 
@@ -85,21 +84,11 @@ def _print_values(ctx: click.Context) -> None:
         click.echo(json_bytes(ctx.meta.get(VALUES, {})).decode(), nl=False)
 
 
-class Ended(SystemExit):
-    """A signal that ends the program: it unwinds the stack, so that nothing is left behind."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(128 + number)
-        self.number = number
-        signal.signal(number, signal.SIG_IGN)  # once is enough: now it is tidied up
-
-
-_dropped: list[BaseException] = []
-"""Ends that came while C called back, where Python drops exceptions."""
-
-
-def _status(error: BaseException) -> int:
+def _status(error: BaseException, ends: Ends) -> int:
     """Say why a command ended, and return its exit status; raise anything unexpected again."""
+    if ends.lost is not None:
+        error = end_of(ends.lost)
+    ends.told()
     if isinstance(error, BrokenPipeError):
         return 0
     if isinstance(error, KeyboardInterrupt):
@@ -115,49 +104,6 @@ def _status(error: BaseException) -> int:
         print(f"flowbdt: error: {error}", file=sys.stderr)
         return 1
     raise error
-
-
-@contextlib.contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """Raise `Ended` at the signals that batch systems and closed terminals send.
-
-    Not for those that are ignored (nohup) or handled already; handlers need the main thread. An end
-    that a callback from C drops, as when machine code is made, is sent once more.
-    """
-
-    def end(number: int, _: Any) -> NoReturn:
-        raise Ended(number)
-
-    def note(dropped: Any) -> None:
-        error = dropped.exc_value
-        if not isinstance(error, (Ended, KeyboardInterrupt)):
-            hook(dropped)
-            return
-        _dropped.append(error)
-        number = error.number if isinstance(error, Ended) else signal.SIGINT
-        if number in ours:
-            signal.signal(number, end)
-        again = threading.Timer(0.1, send_again, [number])
-        again.daemon = True
-        again.start()
-
-    def send_again(number: int) -> None:
-        if _dropped:
-            os.kill(os.getpid(), number)
-
-    main = threading.current_thread() is threading.main_thread()
-    numbers = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")] if main else []
-    ours = [n for n in numbers if n is not None and signal.getsignal(n) is signal.SIG_DFL]
-    for number in ours:
-        signal.signal(number, end)
-    hook, sys.unraisablehook = sys.unraisablehook, note
-    try:
-        yield
-    finally:
-        _dropped.clear()
-        sys.unraisablehook = hook
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -185,8 +131,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # not every terminal knows every letter
             stream.reconfigure(errors="replace")
     try:
-        with ended_by_signals():
-            return int(flowbdt.main(arguments, "flowbdt", standalone_mode=False) or 0)
+        with ends_by_signals() as ends:
+            status = flowbdt.main(arguments, "flowbdt", standalone_mode=False, obj=ends)
+            return int(status or 0)
     except click.ClickException as error:
         error.show()
         return error.exit_code

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from ...errors import ConfigError
 from .inputs import UnfoldingInputs
 from .method import Settings
-from .odds import CrossFittedOdds, Trees, folds
+from .odds import CrossFittedOdds, folds
 
 
 def first_scale(inputs: UnfoldingInputs, fakes: str) -> float:
@@ -92,8 +92,3 @@ class Acceptance:
             lost = ratio(missed, found, inputs.truth.x[passes], fold[passes], rows)
             efficiency = 1 / (1 + lost)
         return cls(fakes, background, efficiency)
-
-
-def several(trees: Trees, n: int) -> Trees:
-    """Return settings for n dependent rows of each event: a leaf needs as many events as ever."""
-    return replace(trees, least_weight=n * trees.least_weight)

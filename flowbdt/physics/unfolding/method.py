@@ -25,7 +25,7 @@ class Settings:
     fakes: str = "share"
     seed: int = 0
     trees: Trees = field(default_factory=Trees)
-    n_draws: int = 4
+    n_draws: int = 16
     flow: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -76,7 +77,7 @@ class OmniFold(Method):
 
     def weigh(self, inputs: UnfoldingInputs, n_iterations: int) -> Weighed:
         grown = []
-        for state, _ in zip(self.iterations(inputs), range(n_iterations), strict=False):
+        for state in islice(self.iterations(inputs), n_iterations):
             grown.append(list(state.n_trees))
         return Weighed(state.weight[inputs.pass_truth], state.weight, {"trees": grown})
 

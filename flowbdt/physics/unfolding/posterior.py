@@ -5,7 +5,8 @@ simulation's spectrum as prior. With another prior p_k in place of p_0 the poste
 training times p_k / p_0, normalised again, so that nothing is trained anew: each change of the
 prior learns the ratio of what is unfolded to the present prior, and multiplies it in. The method of
 M. Backes et al., arXiv 2212.08674, which trains the posterior anew instead; weights by Bayes'
-theorem: derived here.
+theorem: derived here. They are shared out among the draws of one event, so that few draws keep a
+part of the prior, about one over their number.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 from ...seeding import derive
 from ...tables.event_table import EventTable
 from ...tables.transforms import TableTransform
-from .acceptance import Acceptance, first_scale, several
+from .acceptance import Acceptance, first_scale
 from .inputs import UnfoldingInputs
 from .method import Method, Settings, Weighed
 from .odds import CrossFittedOdds, folds
@@ -55,7 +56,7 @@ class Posterior(Method):
         odds = CrossFittedOdds(
             np.concatenate([draws, prior]),
             np.concatenate([of_data, fold[both]]),
-            several(trees, k),
+            trees,
             seed,
             self.n_threads,
         )

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...evaluation.metrics import quantile_edges
 from .inputs import UnfoldingInputs
+from .iterations import MORE
 from .uncertainties import UnfoldingErrors
 from .unfolded import Edges, Unfolded, check_columns, spectrum, truth_table
 
@@ -82,8 +83,9 @@ def as_text(result: Unfolded, edges: Edges, errors: UnfoldingErrors | None = Non
             f"   {row['worth']:>5.3f}   {row['change']:>6.4f}"
             for row in record["tradeoff"]
         ]
-        if record["iterations"] == len(record["tradeoff"]):
-            lines.append("the largest number that was tried: more iterations may be better")
+        lines.append(f"{MORE} times the number with the least chi2 of data held out is taken")
+        if record["iterations"] == MORE * len(record["tradeoff"]):
+            lines.append("that is the largest that was tried: more iterations may be better")
     lines.append("chi2 per bin at detector level, data against the result folded back:")
     closure: Mapping[str, float] = content["chi2 per bin at detector level"]
     lines += [f"  {name}: {value:.2f}" for name, value in closure.items()]

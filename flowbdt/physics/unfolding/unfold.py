@@ -33,7 +33,7 @@ def unfold(
     n_iterations: int | None = None,
     fakes: str = "share",
     trees: Trees | None = None,
-    n_draws: int = 4,
+    n_draws: int = 16,
     flow: Mapping[str, Any] | None = None,
     random_state: Any = 0,
     n_threads: int = 1,
