@@ -103,8 +103,8 @@ class DensityRatio(BoosterOnDemand):
         trained on or both kept apart then: else events kept apart would have the conditions of
         training events of the other class, and training would end too early. With ``again`` the
         trees are grown again, on all real events; ``rate`` is another learning rate than the usual
-        one; ``least`` is the share of generated events to keep at least. The result does not depend on
-        ``n_threads``.
+        one; ``least`` is the share of generated events to keep at least. The result does not
+        depend on ``n_threads``.
         """
         rows, weight = (real, generated), relative_or_ones(weight, len(real))
         apart = split_mask(len(real), HELD_OUT, derive(seed, "ratio-real"))

@@ -27,8 +27,9 @@ OVERFLOW = 2**42
 """Distance of the row numbers of objects beyond the usual number; more events than a file has."""
 
 MOST_DRAWS = 12
-"""Of an object with a rejection of all columns, the last of which is kept: where six in ten are kept, one
-object in 60,000 needs more, and those of conditions for which all are unlike would need hundreds."""
+"""Of an object with a rejection of all columns, the last of which is kept: where six in ten are,
+one object in 60,000 needs more, and those of conditions for which all are unlike would need
+hundreds."""
 
 
 class StageSampler:
