@@ -150,6 +150,24 @@ def test_rank_can_be_told_which_values_to_keep():
     assert not fit({"name": "rank", "atoms": "none"}, values).draws
 
 
+def test_rank_leaves_out_what_is_chance_in_its_rows_and_keeps_a_hole():
+    from scipy.special import ndtr
+    from scipy.stats import gamma
+
+    values, edges = rng().gamma(3.0, 1.0, 5000), gamma.ppf(np.linspace(0, 1, 301)[1:-1], 3.0)
+
+    def excess(rank):  # of the log loss of a smooth column by its bins, in units of 5,000 rows
+        shares = np.diff(ndtr(rank.forward(edges, rng())[:, 0]), prepend=0.0, append=1.0)
+        return 5000 * np.mean(-np.log(300 * shares))
+
+    smooth = fit("rank", values)
+    assert len(smooth.z) < 100
+    assert excess(smooth) < 50  # 125 with a knot for every few rows
+    hole = fit("rank", values[(values < 2.0) | (values > 2.2)])
+    generated = hole.inverse(rng(1).normal(size=(100_000, 1)))
+    assert np.mean((generated > 2.02) & (generated < 2.18)) < 0.003  # 0.04 of all values, else
+
+
 def test_rank_refuses_bounds_that_the_data_pass():
     with pytest.raises(InputError, match="declared high = 1"):
         fit({"name": "rank", "high": 1.0}, [0.0, 0.5, 2.0])

@@ -2,12 +2,13 @@
 
 A column is cut into smooth runs and *atoms* (values repeated too often to be chance: spikes,
 hard limits). Each has an interval of the cumulative distribution, hence of the normal latent
-value z. A run is piecewise linear in z between order statistics; an atom is flat. A gap between a
-run and its neighbour has no interval, so nothing is generated in it.
+value z. A run is piecewise linear in z between order statistics, as few as its rows ask for; an
+atom is flat. A gap between a run and its neighbour has no interval, so nothing is generated in it.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +17,14 @@ import numpy as np
 
 from ...errors import ConfigError, InputError, plural
 from .base import LARGEST, REACH, TRANSFORMS, ColumnTransform, check_number, check_tails
-from .charts import Pieces, spread_normal
+from .charts import FEWEST, Pieces, spread_normal
 
 N_KNOTS = 1000
-"""Knots for the smooth part of a column."""
+"""Most knots for the smooth part of a column, evenly in z."""
+N_LEVELS = (8, 16, 32, 64, 128, 256)
+"""Fewer knots, at equal shares of the rows, towards the ends at halves of the share before as long
+as `FEWEST` rows are beyond. A knot for every few rows would give their chance accumulations and
+gaps to all that is generated, where a judge sees them: on a smooth column alone 5,000 rows do."""
 MAX_ATOMS = 500
 """Repeated values kept exactly; if there are more, the most frequent ones."""
 ATOM_SHARE = 0.005
@@ -296,8 +301,7 @@ def build_knots(distinct: Distinct, atoms: np.ndarray) -> tuple[np.ndarray, np.n
     """Return knots (z, x), both non-decreasing; equal x: an atom, equal z: a gap.
 
     z is the normal quantile of the mid-rank for values inside a run, of the edge of the interval
-    where a run meets an atom. At most about `N_KNOTS` + 4 knots per atom; in the tails every
-    event has its own.
+    where a run meets an atom. At most about `N_KNOTS` + 4 knots per atom.
     """
     # a single value between atoms is too short to be a line
     atoms = atoms | (np.append(True, atoms[:-1]) & np.append(atoms[1:], True))
@@ -306,7 +310,8 @@ def build_knots(distinct: Distinct, atoms: np.ndarray) -> tuple[np.ndarray, np.n
     begin, end = cumulative[:-1], cumulative[1:]
     middle = np.where(after_atom, begin, np.where(before_atom, end, (begin + end) / 2))
     z_run = _normal_quantile(middle)
-    run_index = np.flatnonzero(_thin(z_run, after_atom | before_atom) & ~atoms)
+    of_runs = _knots_of_runs(distinct, z_run, after_atom | before_atom)
+    run_index = np.flatnonzero(of_runs & ~atoms)
     atom_index = np.flatnonzero(atoms)
     index = np.concatenate([run_index, atom_index, atom_index])
     z_edges = _normal_quantile(np.concatenate([begin[atom_index], end[atom_index]]))
@@ -321,13 +326,57 @@ def _normal_quantile(share: np.ndarray) -> np.ndarray:
     return np.asarray(ndtri(np.clip(share, 1e-16, 1 - 1e-16)))
 
 
-def _thin(z: np.ndarray, beside_atom: np.ndarray) -> np.ndarray:
-    """Return a mask that keeps about `N_KNOTS` values, evenly in z, and both ends of each run."""
+def _knots_of_runs(distinct: Distinct, z: np.ndarray, beside_atom: np.ndarray) -> np.ndarray:
+    """Return a mask (u,) of the values that are knots: of `N_KNOTS` and `N_LEVELS` the likeliest.
+
+    The log likelihood of all rows is taken, less one for every interval, since that is what rows
+    gain on average by being those that set its knots (Akaike 1974, IEEE Trans. Autom. Control 19,
+    716). Then edges and holes get knots of their own, see `_blocks`.
+    """
+    from scipy.special import ndtr
+
+    below, x = ndtr(z) * distinct.n, distinct.values
     span = max(float(z[-1] - z[0]), 1e-9)
-    cell = np.floor((z - z[0]) * (N_KNOTS / span))
-    kept = beside_atom | np.append(True, np.diff(cell) != 0)
-    kept[-1] = True
-    return kept
+    cells = [np.floor((z - z[0]) * (N_KNOTS / span))]
+    for k in N_LEVELS:
+        tail = 0.5 ** np.arange(np.log2(k), np.log2(distinct.n / FEWEST))
+        levels = np.unique([*np.arange(1, k) / k, *tail, *1 - tail])
+        cells.append(np.searchsorted(levels * distinct.n, below))
+    masks = [beside_atom | np.append(True, np.diff(cell) != 0) for cell in cells]
+    for mask in masks:
+        mask[-1] = True
+    fine = np.flatnonzero(masks[0])
+    best = max(masks, key=lambda m: _log_likelihood(np.diff(below[m]), np.diff(x[m])) - m.sum())
+    kept = np.flatnonzero(best)
+    for first, last in itertools.pairwise(kept):
+        inside = fine[(fine > first) & (fine < last)]
+        edges = np.array([first, *inside, last])
+        best[edges[_blocks(below[edges], x[edges], np.log(distinct.n))]] = True
+    return best
+
+
+def _log_likelihood(rows: np.ndarray, width: np.ndarray) -> float:
+    with np.errstate(over="ignore"):  # widths beyond all numbers
+        return float(np.sum(rows * np.log(np.maximum(rows, 1e-9) / width)))
+
+
+def _blocks(below: np.ndarray, x: np.ndarray, cost: float) -> list[int]:
+    """Return which of rising edges x (k,), with as many rows below, part blocks of equal density.
+
+    The likeliest, where each has to gain its cost. Source: Scargle et al. 2013, arXiv 1207.5578.
+    """
+    best, before = np.zeros(len(x)), [0] * len(x)
+    for j in range(1, len(x)):
+        rows = np.maximum(below[j] - below[:j], 1e-9)
+        with np.errstate(over="ignore"):
+            gain = best[:j] + rows * np.log(rows / (x[j] - x[:j])) - cost
+        before[j] = int(np.argmax(gain))
+        best[j] = gain[before[j]]
+    parts, j = [], before[-1]
+    while j > 0:
+        parts.append(j)
+        j = before[j]
+    return parts
 
 
 def extend_low(
