@@ -271,6 +271,10 @@ BAD_DECLARATIONS = {
     "seed": (spec(model={"random_state": 1}), "'random_state' is one for the whole chain"),
     "cut": (jet(model={"require": ["Jet_p > 5"]}), "stage Jet: cut 'Jet_p > 5': unknown column"),
     "relative": (jet(model={"relative": {"Jet_pt": "ratio GenJet_p"}}), "stage Jet: "),
+    "transform of a relative column": (
+        jet(model={"relative": {"Jet_pt": "ratio GenJet_pt"}, "transforms": {"Jet_pt": "rank"}}),
+        "stage Jet: column 'Jet_pt' has a transform of its own",
+    ),
     "own": (jet(conditions=["Jet_eta"]), "in a circle: stage Jet is given Jet_eta"),
     "model": (spec(model={"n_step": 3}), "Did you mean 'n_steps'"),
     "per object": (spec(event={"MET": {"conditions": ["Jet_pt"]}}), "such as sum(Jet_pt)"),

@@ -28,6 +28,12 @@ UNITS = [
 ]
 """About where a momentum is measured, and how well momentum, eta and phi are: the units of what is
 learned, so that it has one width nearly everywhere; fitted to the training events."""
+MEASURED = [
+    "answer = Jet_pt / GenJet_pt",
+    "kick = Jet_pt * hypot(Jet_eta - GenJet_eta, deltaphi(Jet_phi, GenJet_phi))",
+]
+"""What became of a momentum: a jet that moved has lost or taken up something, which all else of it
+knows."""
 UNTURNED = [one for one in SEEN if one != "GenJet_phi"]
 FLAVOURS = [
     f"{name} = GenJet_flavour == {n}" for n, name in ((5, "bottom"), (4, "charm"), (0, "none"))
@@ -37,11 +43,13 @@ WITHIN = [
     *UNTURNED,
     "muons = minimum(GenJet_muonPt / Jet_pt, 1)",
     "neutral = Jet_nConstituents - Jet_nTracks",
+    *MEASURED,
     *FLAVOURS,
 ]
 """What the inside of a jet depends on, once its momentum and counts are known."""
 SHAPE = [
     *(f"GenJet_{one}" for one in PARENT if one not in ("phi", "muonPt")),
+    *MEASURED,
     "lead = maximum(maximum(Jet_muEF, Jet_chEmEF), Jet_nConstituents == 1)",
     "soft = maximum(1 - lead, 0.01 * (Jet_nConstituents > 1) + 1e-9)",
 ]
@@ -60,7 +68,7 @@ def _count(ending: str, *atoms: int) -> dict[str, Any]:
     mixed = {"name": "mixed", "atoms": [*atoms], "equal": []}
     return {
         "columns": _jet(ending),
-        "conditions": [*UNTURNED, IS_MUON, *FLAVOURS],
+        "conditions": [*UNTURNED, IS_MUON, *MEASURED, *FLAVOURS],
         "model": {"transforms": {"*": "auto", f"Jet_{ending}": mixed}},
     }
 
@@ -99,12 +107,12 @@ CHAIN: dict[str, Any] = {
                 },
                 {
                     "columns": _jet("mass"),
-                    "conditions": ["GenJet_pt", "GenJet_mass", GIRTH],
+                    "conditions": ["GenJet_pt", "GenJet_mass", GIRTH, *MEASURED],
                     "model": {"relative": {"Jet_mass": "ratio girth"}},
                 },
             ],
             "shares": [_jet(*FRACTIONS)],
-            "rejection": ["answer = Jet_mass / maximum(GenJet_mass, 0.1)"],
+            "rejection": ["heavier = Jet_mass / maximum(GenJet_mass, 0.1)"],
             "fakes": False,
         }
     },

@@ -56,7 +56,8 @@ class ColumnScaling:
         if self.changes:
             with np.errstate(over="ignore"):
                 x = (x - self.centre) / self.scale
-        return np.minimum(np.maximum(x, -LARGEST_SINGLE), LARGEST_SINGLE)
+        x = np.maximum(x, -LARGEST_SINGLE)
+        return np.asarray(np.minimum(x, LARGEST_SINGLE, out=x))
 
     def inverse(self, scaled: np.ndarray) -> np.ndarray:
         """Return what `forward` scaled, but for rounding."""

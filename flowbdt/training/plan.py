@@ -323,6 +323,7 @@ def _check_relative(config: ModelConfig, table: EventTable, computed: Collection
     """Refuse columns relative to conditions that something else decides of. Raises ConfigError."""
     assert isinstance(config.relative, Mapping)
     _, particles = declared(config.observables, config.particles)
+    transformed = config.transforms if isinstance(config.transforms, Mapping) else ()
     for one in read_relative(config.relative, table):
         owner = next((p.name for p in particles.values() if one.column in p.sources), None)
         reason = None
@@ -330,6 +331,8 @@ def _check_relative(config: ModelConfig, table: EventTable, computed: Collection
             reason = "is computed by a relation"
         elif owner is not None:
             reason = f"is of the particle {owner!r}, which is learned in coordinates of its own"
+        elif one.column in transformed:
+            reason = "has a transform of its own"
         elif spec_name(config.coupling) == "given":
             reason = "is carried from its value in the source (coupling='given')"
         if reason is not None:

@@ -95,6 +95,7 @@ class DensityRatio(BoosterOnDemand):
         n_threads: int,
         rate: float | None = None,
         again: bool = True,
+        least: float = LEAST_ACCEPTANCE,
     ) -> Self:
         """Learn to tell real (n, d) from generated (k, d) events; ``weight`` (n,) of the real ones.
 
@@ -102,7 +103,8 @@ class DensityRatio(BoosterOnDemand):
         trained on or both kept apart then: else events kept apart would have the conditions of
         training events of the other class, and training would end too early. With ``again`` the
         trees are grown again, on all real events; ``rate`` is another learning rate than the usual
-        one. The result does not depend on ``n_threads``.
+        one; ``least`` is the share of generated events to keep at least. The result does not
+        depend on ``n_threads``.
         """
         rows, weight = (real, generated), relative_or_ones(weight, len(real))
         apart = split_mask(len(real), HELD_OUT, derive(seed, "ratio-real"))
@@ -132,7 +134,7 @@ class DensityRatio(BoosterOnDemand):
             booster = booster[:n_rounds]
         held_out = generated[held[1]].astype(np.float32)
         log_ratio = booster.inplace_predict(held_out, predict_type="margin")
-        ceiling, acceptance = _ceiling(np.exp(log_ratio.astype(np.float64)))
+        ceiling, acceptance = _ceiling(np.exp(log_ratio.astype(np.float64)), least)
         booster.set_attr(ceiling=repr(ceiling), acceptance=repr(acceptance))
         return cls(booster, ceiling, acceptance, n_rounds * PER_ROUND)
 
@@ -144,6 +146,7 @@ class DensityRatio(BoosterOnDemand):
         *,
         seed: int,
         n_threads: int,
+        least: float = LEAST_ACCEPTANCE,
     ) -> Self:
         """Return the ratio with more trees, so that what is kept is spread in each column as real.
 
@@ -156,7 +159,7 @@ class DensityRatio(BoosterOnDemand):
         """
         rows, real_weight = (real, generated), relative_or_ones(weight, len(real))
         margin = self.log_ratio(generated.astype(np.float32)).astype(np.float64)
-        top = -np.log(_ceiling(np.exp(margin))[1])
+        top = -np.log(_ceiling(np.exp(margin), least)[1])
 
         def gradient(margin: np.ndarray, table: xgb.DMatrix) -> tuple[np.ndarray, np.ndarray]:
             of_row, is_real = table.get_weight(), table.get_label() == 1
@@ -239,12 +242,12 @@ class DensityRatio(BoosterOnDemand):
         return ratio
 
 
-def _ceiling(ratio: np.ndarray) -> tuple[float, float]:
+def _ceiling(ratio: np.ndarray, least: float) -> tuple[float, float]:
     """Return the ratio from which on events are always kept, and the share that is kept then."""
     for quantile in CEILINGS:
         ceiling = max(float(np.quantile(ratio, quantile)), 1.0)
         acceptance = float(np.minimum(ratio / ceiling, 1.0).mean())
-        if acceptance >= LEAST_ACCEPTANCE or ceiling == 1.0:
+        if acceptance >= least or ceiling == 1.0:
             break
     return ceiling, acceptance
 

@@ -23,7 +23,7 @@ SOURCES = (
     "flowbdt.hpp",
     "flowbdt_c.h",
     "flowbdt_c.cpp",
-    *("lanes.hpp", "lanes_walker.hpp", "lanes_kernels.hpp", *KERNELS),
+    *("lanes.hpp", "lanes_walker.hpp", "lanes_kernels.hpp", "lanes_rows.hpp", *KERNELS),
     "example/CMakeLists.txt",
     "example/main.cpp",
 )

@@ -66,6 +66,11 @@ struct Trees {
   std::size_t across;  // from one row of sums to the next
 };
 
+/// Adds the leaves of a forest to `total` (n, across), for inputs x (p, stride), of which some may be
+/// NaN if `gaps`.
+void add_by_node(const Trees& trees, const Forest& forest, const float* x, std::size_t stride,
+                 std::size_t n, bool gaps, float* total);
+
 /// The solver, and the inputs of the trees; see `SolverArrays`.
 template <class R>
 struct Solver {

@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "lanes.hpp"
+#include "lanes_rows.hpp"
 
 #define LANES_AS_TEXT(name) #name
 #define LANES_TEXT(name) LANES_AS_TEXT(name)
@@ -98,18 +99,6 @@ inline Vector<float> plus_product(Vector<float> a, Vector<float> b, Vector<float
 
 inline Vector<double> plus_product(Vector<double> a, Vector<double> b, Vector<double> c) {
   return a + b * c;
-}
-
-template <class V, class R>
-inline V at(const R* from) {
-  V value;
-  __builtin_memcpy(&value, from, sizeof value);
-  return value;
-}
-
-template <class V, class R>
-inline void put(R* to, V value) {
-  __builtin_memcpy(to, &value, sizeof value);
 }
 
 inline void put_single(float* to, Vector<float> value) { put(to, value); }
@@ -350,95 +339,6 @@ struct TreeRoom {
   std::uint64_t* marks;   // (4, 2^kWidest)
   std::uint8_t* chosen;   // (4, kCompared)
 };
-
-template <int W>
-struct Some;
-template <>
-struct Some<16> {
-  typedef float Floats __attribute__((vector_size(64)));
-};
-template <>
-struct Some<8> {
-  typedef float Floats __attribute__((vector_size(32)));
-};
-template <>
-struct Some<4> {
-  typedef float Floats __attribute__((vector_size(16)));
-};
-template <>
-struct Some<1> {
-  using Floats = float;
-};
-
-/// Adds the leaves of `Count` trees to a row, tree by tree; W numbers at a time.
-template <int Count, int W>
-inline void add_to_row(const float* const* leaf, std::size_t width, float* sums) {
-  using Part = typename Some<W>::Floats;
-  for (std::size_t o = 0; o < width; o += W) {
-    Part own = at<Part>(sums + o);
-#pragma GCC unroll 8
-    for (int q = 0; q < Count; ++q) own += at<Part>(leaf[q] + o);
-    put(sums + o, own);
-  }
-}
-
-/// Adds the leaves of `Count` trees of depth D (0: any) from number t on to a row; the trees are
-/// walked side by side, none waits for another.
-template <bool Gaps, int D, int Count>
-inline void add_trees(const Trees& trees, const Forest& forest, std::size_t t, const float* x,
-                      std::size_t stride, float* sums) {
-  const std::size_t depth = D > 0 ? D : forest.depth, width = forest.padded;
-  const std::size_t size = std::size_t{1} << depth, first = forest.nodes + t * size;
-  std::uint32_t k[Count] = {};
-  const auto descend = [&](std::size_t d) {
-#pragma GCC unroll 8
-    for (int q = 0; q < Count; ++q) {
-      const std::size_t node = first + q * size + (std::size_t{1} << d) + k[q];
-      const float value = x[trees.feature[node] * stride];
-      bool beyond = value >= trees.threshold[node];
-      if (Gaps) beyond |= (value != value) & (trees.missing[node] != 0);
-      k[q] |= static_cast<std::uint32_t>(beyond) << d;
-    }
-  };
-  if (D == 0) {
-    for (std::size_t d = 0; d < depth; ++d) descend(d);
-  } else {
-#pragma GCC unroll 8
-    for (std::size_t d = 0; d < D; ++d) descend(d);
-  }
-  const float* leaf[Count];
-  for (int q = 0; q < Count; ++q)
-    leaf[q] = trees.leaves + forest.leaves + ((t + q) * size + k[q]) * width;
-  if (width % 4 == 0) add_to_row<Count, 4>(leaf, width, sums);
-  else add_to_row<Count, 1>(leaf, width, sums);
-}
-
-/// Adds a forest's leaves row by row.
-template <bool Gaps, int D>
-void add_row_by_row(const Trees& trees, const Forest& forest, const float* x, std::size_t stride,
-                    std::size_t n, float* total) {
-  for (std::size_t r = 0; r < n; ++r) {
-    float* sums = total + r * trees.across + forest.first;
-    std::size_t t = 0;
-    for (; t + 8 <= forest.n_trees; t += 8)
-      add_trees<Gaps, D, 8>(trees, forest, t, x + r, stride, sums);
-    for (; t + 4 <= forest.n_trees; t += 4)
-      add_trees<Gaps, D, 4>(trees, forest, t, x + r, stride, sums);
-    for (; t < forest.n_trees; ++t) add_trees<Gaps, D, 1>(trees, forest, t, x + r, stride, sums);
-  }
-}
-
-void add_by_node(const Trees& trees, const Forest& forest, const float* x, std::size_t stride,
-                 std::size_t n, bool gaps, float* total) {
-  if (gaps) return add_row_by_row<true, 0>(trees, forest, x, stride, n, total);
-  switch (forest.depth) {  // known depths are walked without a loop
-    case 3: return add_row_by_row<false, 3>(trees, forest, x, stride, n, total);
-    case 4: return add_row_by_row<false, 4>(trees, forest, x, stride, n, total);
-    case 5: return add_row_by_row<false, 5>(trees, forest, x, stride, n, total);
-    case 6: return add_row_by_row<false, 6>(trees, forest, x, stride, n, total);
-    default: return add_row_by_row<false, 0>(trees, forest, x, stride, n, total);
-  }
-}
 
 #if (LANES_BYTES == 64 && defined(__AVX512BW__)) || (LANES_BYTES == 32 && defined(__AVX2__))
 #define LANES_COMPARES 1

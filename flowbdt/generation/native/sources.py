@@ -7,7 +7,14 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 
-COMPILED = ("core.cpp", "lanes.cpp", "lanes_avx2.cpp", "lanes_avx512.cpp", "lanes_plain.cpp")
+COMPILED = (
+    "core.cpp",
+    "lanes.cpp",
+    "lanes_avx2.cpp",
+    "lanes_avx512.cpp",
+    "lanes_plain.cpp",
+    "lanes_trees.cpp",
+)
 """What is compiled, in this order; kernels once for each set of instructions."""
 
 INSTRUCTIONS = {

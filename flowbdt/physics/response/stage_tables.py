@@ -32,7 +32,7 @@ class Rows:
         for quantity in stage.quantities:
             if quantity.name not in fixed:
                 known[quantity.name] = quantity.values(events, self.event, known)
-        return np.column_stack([known[name] for name in names]).astype(np.float64)
+        return np.column_stack([known[name] for name in names]).astype(np.float64, copy=False)
 
     def with_fixed(self, home: Home, events: Events) -> Rows:
         """Return the rows, without columns drawn so far, with conditions worked out once for all.
