@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import runpy
 import subprocess
@@ -221,6 +222,33 @@ def test_solvers_are_written_with_their_order_and_cost(name):
 def test_the_drawing_of_the_packages_is_up_to_date():
     draw = runpy.run_path(str(DOCS / "architecture.py"))["drawing"]
     assert (DOCS / "architecture.svg").read_text() == draw(), "run python docs/architecture.py"
+
+
+def test_every_page_has_a_picture():
+    pages = sorted(DOCS.glob("*.md"))
+    shown = {page: re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text()) for page in pages}
+    assert len(pages) > 20
+    assert not [page.name for page, pictures in shown.items() if not pictures]
+    assert all((DOCS / picture).is_file() for pictures in shown.values() for picture in pictures)
+
+
+def test_the_script_of_pictures_draws_those_of_the_pages(tmp_path):
+    pytest.importorskip("matplotlib")
+    code = (
+        "import pictures, pathlib, sys; folder = pathlib.Path(sys.argv[1])\n"
+        "for name in ('extending', 'export'): pictures.write(name, folder)\n"
+        "print(*pictures.PICTURES)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]  # apart: other tests register names
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(DOCS)])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    drawn = (tmp_path / "extending.svg").read_text()
+    assert (DOCS / "extending.svg").read_text() == drawn, "run python docs/pictures.py extending"
+    assert (tmp_path / "export.png").stat().st_size > 5000
+    for name in done.stdout.split():
+        (file,) = (path for kind in ("png", "svg") if (path := DOCS / f"{name}.{kind}").is_file())
+        assert file.stat().st_size < 60_000
+        assert f"({file.name})" in (DOCS / f"{name}.md").read_text()
 
 
 def test_there_is_a_notebook_for_each_use_case():
