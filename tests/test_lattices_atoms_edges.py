@@ -371,3 +371,17 @@ def test_ends_of_normals_and_of_small_peaks_are_none():
         peaks += hard_edges(np.where(rng.random(2000) < 0.05, 8 + normal / 2, normal))["high"]
     assert wrong <= 5
     assert peaks < 150
+
+
+@pytest.mark.parametrize("spike", [False, True])
+def test_a_lattice_holds_rows_that_were_set_aside(spike):
+    """Else values of these would be refused where they are given."""
+    rng = np.random.default_rng(0)
+    x = np.round(rng.normal(size=(600, 1)), 3)
+    x[:150] = 0.5 if spike else x[:150]
+    used = np.arange(600) < 500
+    for beside in (0.1234567, 0.123):
+        x[-1] = beside
+        fitted = TableTransform(classify=True).fit(EventTable.of(x), used)
+        assert ("multiples of 0.001" in "\n".join(fitted.describe())) == (beside == 0.123)
+        assert fitted.columns[0].transform.holds(x[:, 0]).all()

@@ -47,18 +47,27 @@ SPIKE = 0.2
 """Share of rows with one value from which on a column keeps its ranks, see `straightened`."""
 
 
-def choose(values: np.ndarray, dtype: str = "float64", is_category: bool = False) -> Choice:
+def choose(
+    values: np.ndarray,
+    dtype: str = "float64",
+    is_category: bool = False,
+    every: np.ndarray | None = None,
+) -> Choice:
     """Choose the transform of the training values (n,) of a column, and say why.
 
     ``dtype`` is the numpy name of the type that the column came in; ``is_category`` is true for
-    codes of texts.
+    codes of texts. All of ``every`` (m,) are on a lattice that is found: by default the values,
+    else with those of rows that were set aside.
     """
     if values.min() == values.max():
         return {"name": "constant"}, "one value"
     if is_category or dtype == "bool":
         return {"name": "categorical"}, "categories"
     distinct, kind_of_type = Distinct.of(values), np.dtype(dtype)
-    lattice = find_lattice(values, distinct.values, kind_of_type)
+    if every is None:
+        lattice = find_lattice(values, distinct.values, kind_of_type)
+    else:
+        lattice = find_lattice(every, np.unique(every), kind_of_type)
     if lattice is None and kind_of_type.kind == "f":
         return choose_continuous(values, distinct=distinct)
     kind = _in_words(lattice)

@@ -114,7 +114,7 @@ class ColumnFits:
             return Column(name, dtype, None, self._computed[name], low, high)
         spec, reason = self._wanted[name], "as set"
         if spec == "auto" or low == high:
-            spec, reason = choose(values, dtype, name in table.categories)
+            spec, reason = choose(values, dtype, name in table.categories, every)
             classifies = self._classify and name not in self._coordinates.learned
             if classifies and spec == {"name": "categorical"}:
                 spec, reason = _for_classifier(every, reason, name in table.categories)
@@ -225,13 +225,13 @@ class ColumnFits:
         """Fit a mixed column, in place, to what is smooth of it."""
         values = by_name[column.name]
         known, kinds = ~np.isnan(values), Mixed(**options).kinds(values, by_name)
-        smooth = known & (kinds == 0)
-        smooth &= used if (smooth & used).any() else True
+        every = known & (kinds == 0)
+        smooth = every & used if (every & used).any() else every
         if not smooth.any():
             smooth, options["inner"] = known & (values == values[known][0]), "constant"
             column.reason = "no other values"
         elif options.get("inner", "auto") == "auto":
-            inner, reason = choose(values[smooth], column.dtype)
+            inner, reason = choose(values[smooth], column.dtype, every=values[every])
             options["inner"], column.reason = self._shaped(inner, reason, values[smooth])
         spec = {"name": "mixed", **options}
         column.transform = fitted = self._fitted(index, column.name, spec, values[smooth])
