@@ -342,6 +342,7 @@ def test_other_formats_and_wrong_names(tmp_path, capsys):
     assert found.column("data_1").sum() == pytest.approx(nominal.sum(), rel=0.4)
     spectrum = json.loads((tmp_path / "o" / "unfolding.json").read_text())["spectra"]["gen_x"]
     assert "1911.09107" in as_json("cite", tmp_path / "o")["arxiv"]
+    assert as_json("show", tmp_path / "o")["spectra"]["gen_x"] == spectrum
     assert set(spectrum["errors"]) == {"data", "simulation", "other", "prior", "total"}
     covariance = np.array(spectrum["covariance"])
     np.testing.assert_allclose(np.sqrt(np.diag(covariance)), spectrum["errors"]["total"])

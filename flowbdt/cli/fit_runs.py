@@ -269,13 +269,14 @@ def _continue(path: Path, config: RunConfig) -> None:
 @options.flag("--card", "The card of the model, in Markdown.")
 @options.printing
 def show_command(run: Path, card: bool) -> None:
-    """Describe a run, its columns and trained steps, or a table."""
+    """Describe a run, an unfolding or a table."""
     from ..tables.formats import FORMATS
     from ..tables.formats.base import split_path
 
     if not card and split_path(run)[0].suffix in FORMATS.names():
         _show_table(run)
         return
+    from ..atomic_files import read_json
     from ..generation.describe_flow import describe_flow
     from ..generation.model_card import model_card
     from ..generation.trained_flow import Flow
@@ -289,6 +290,9 @@ def show_command(run: Path, card: bool) -> None:
         return
     if isinstance(source, RunDirectory) and not source.file("manifest.json").exists():
         if not source.is_planned():
+            if (content := source.file("unfolding.json")).exists():
+                show(source.file("unfolding.txt").read_text().rstrip(), **read_json(content))
+                return
             raise ConfigError(f"{run} holds no planned run; start with: flowbdt fit TABLE -o RUN")
         show(source.unfinished(), run=run, missing=source.missing_steps())
         return

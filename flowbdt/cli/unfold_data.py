@@ -94,7 +94,7 @@ def _pairs(_: click.Context, option: click.Parameter, value: tuple[str, ...]) ->
     " posterior (default: 3).",
 )
 @options.mapping(
-    "--bins", "{gen_mass: [0, 10, 20, 40]}", "Bin edges of each column; 10 quantiles else"
+    "--bins", "{gen_mass: [0, 10, 20, 40]}", "Bin edges of each column; by default 10 quantiles"
 )
 @click.option(
     "--outside",

@@ -83,7 +83,10 @@ def as_text(result: Unfolded, edges: Edges, errors: UnfoldingErrors | None = Non
             f"   {row['worth']:>5.3f}   {row['change']:>6.4f}"
             for row in record["tradeoff"]
         ]
-        lines.append(f"{MORE} times the number with the least chi2 of data held out is taken")
+        lines.append(
+            f"{MORE} times the number with the least chi2 is taken, to leave less of the prior;"
+            " docs/unfolding.md explains the columns"
+        )
         if record["iterations"] == MORE * len(record["tradeoff"]):
             lines.append("that is the largest that was tried: more iterations may be better")
     lines.append("chi2 per bin at detector level, data against the result folded back:")
