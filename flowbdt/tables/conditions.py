@@ -56,8 +56,7 @@ class ColumnScaling:
         if self.changes:
             with np.errstate(over="ignore"):
                 x = (x - self.centre) / self.scale
-        x = np.maximum(x, -LARGEST_SINGLE)
-        return np.asarray(np.minimum(x, LARGEST_SINGLE, out=x))
+        return np.minimum(np.maximum(x, -LARGEST_SINGLE), LARGEST_SINGLE)
 
     def inverse(self, scaled: np.ndarray) -> np.ndarray:
         """Return what `forward` scaled, but for rounding."""

@@ -17,7 +17,6 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import atomic_files
 from ..config import ModelConfig
@@ -58,6 +57,7 @@ from .executors import EXECUTORS
 from .label_first import Label, choose_label, may_choose
 from .run_directory import RunDirectory
 from .task_files import FIELDS, is_planned_array
+from .threads import one_thread_of_blas
 
 MIN_ROWS = 2
 
@@ -402,7 +402,7 @@ def _is_same(run: RunDirectory, plan: dict[str, Any]) -> bool:
 def fit_table(inputs: Inputs) -> dict[str, Any]:
     """Return the arrays and files to store, and what is known of columns, of settled inputs."""
     # one thread: sums of matrix products then come in the same order on every machine
-    with threadpool_limits(1, user_api="blas"):
+    with one_thread_of_blas():
         return _fit_table(inputs) if inputs.pairs is None else _fit_pairs(inputs, inputs.pairs)
 
 

@@ -14,7 +14,6 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import atomic_files
 from ..errors import ConfigError, RunError
@@ -25,6 +24,7 @@ from ..tables.transforms import TableTransform
 from . import run_directory
 from .plan import Inputs, check_table, closed_form_rows, fit_table, make_plan
 from .run_directory import RunDirectory
+from .threads import one_thread_of_blas
 
 
 def plan_ensemble(
@@ -76,13 +76,13 @@ def _bootstrapped(shared: dict[str, Any], seed: int) -> dict[str, Any]:
     if "source" not in arrays:
         content = atomic_files.parse_json(files["transform.json"], "transform.json")
         transform = TableTransform.from_json(content)
-        with threadpool_limits(1, user_api="blas"):
+        with one_thread_of_blas():
             moved = transform.reweighted(arrays["z"], ~valid, counts)
         arrays["z"] = moved.astype(np.float32)
         files["transform.json"] = atomic_files.json_bytes(transform.to_json())
     fitted = closed_form.from_bytes(shared["files"]["preconditioner.npz"])
     if isinstance(fitted, MixturePreconditioner):
-        with threadpool_limits(1, user_api="blas"):
+        with one_thread_of_blas():
             fitted.refit(seed=derive(seed, "preconditioner"), **closed_form_rows(arrays))
     files["preconditioner.npz"] = fitted.to_bytes()
     return {**shared, "arrays": arrays, "files": files}

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import atomic_files
 from ..errors import RunError, reading
@@ -19,6 +18,7 @@ from .pair_variants import pairs_of_task
 from .peak_memory import peak_mib, reset_peak
 from .run_directory import RunDirectory
 from .task_files import planned_arrays, planned_inputs, worker_description
+from .threads import one_thread_of_blas
 from .train_classifier import train_classifier
 
 
@@ -36,7 +36,7 @@ def run_task(folder: str | Path, step: int, n_threads: int = 1) -> dict[str, Any
     start, cpu = time.perf_counter(), time.process_time()
     reset_peak()
     # matrix products on one thread: they are small, and add in one order only
-    with threadpool_limits(1, user_api="blas"):
+    with one_thread_of_blas():
         learn = train_classifier if "column" in task else train_velocity
         content, learned = learn(run, task, n_threads)
     run.file("steps").mkdir(exist_ok=True)  # a job's scratch folder has its inputs only

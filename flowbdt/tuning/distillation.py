@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import seeding
 from ..config import DERIVED, ModelConfig
@@ -33,6 +32,7 @@ from ..tables.event_table import EventTable, align_columns
 from ..training import run_directory
 from ..training.plan import Inputs, TeacherPairs, positive
 from ..training.run_directory import RunDirectory
+from ..training.threads import one_thread_of_blas
 
 N_PAIRS = 50_000
 
@@ -112,7 +112,7 @@ def student_inputs(
     config = student_config(teacher, seed, {"rejection": training is not None, **(settings or {})})
     if config.rejection and training is None:
         raise ConfigError("the rejection of a student is learned from training events: training=")
-    with threadpool_limits(1, user_api="blas"):  # sums in one order only, as in generation
+    with one_thread_of_blas():  # sums in one order only, as in generation
         real = {} if training is None else _latent(teacher, training)
         rows = _pair_conditions(teacher, source, cond, real, n_pairs)
         noise, end = noise_and_end(teacher, n_pairs, seed, rows)

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from .. import seeding
 from ..evaluation.metrics import Result
@@ -27,6 +26,7 @@ from ..tables.event_table import EventTable
 from ..tables.transforms import TableTransform
 from ..training import run_directory
 from ..training.run_directory import RunDirectory
+from ..training.threads import one_thread_of_blas
 from ..training.train_step import run_task
 from ..trees.boosted_trees import BoostedTrees
 
@@ -60,7 +60,7 @@ class HeldOutLoss:
         table = table.take(slice(0, MOST_EVENTS))
         scaling = stored_scaling(planned["columns"])[0][len(table.names) :]
         self._cond = None if table.cond is None else scaling.forward(table.cond)
-        with threadpool_limits(1, user_api="blas"):
+        with one_thread_of_blas():
             self._x1 = self._transform.forward(table)
         rng = seeding.stream(seed, "tune-loss")
         self._x0, self._noise = (rng.standard_normal(self._x1.shape) for _ in range(2))
@@ -79,7 +79,7 @@ class HeldOutLoss:
         trees.set_threads(1)
         joint = self._transform.joint
         views = step_inputs(self._trained, joint, self._settings, t, t_next, run_directory.FORMAT)
-        with threadpool_limits(1, user_api="blas"):
+        with one_thread_of_blas():
             inputs, velocity = views(x_t, self._cond)
             velocity += trees.predict(inputs)
             shared = self._shared.at(self._path, t, t_next if mean else None)

@@ -57,7 +57,7 @@ class StageSampler:
         if not len(numbers):
             columns = zip(flow.columns["names"], flow.columns["dtypes"], strict=True)
             return {name: np.zeros(0, dtype) for name, dtype in columns}
-        order: Any = slice(None) if (np.diff(numbers) > 0).all() else np.argsort(numbers)
+        order = np.argsort(numbers)
         cond = None
         if flow.condition_names:
             cond = self._looked_at(flow, rows.conditions(events, self.stage, flow.condition_names))

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
 from ... import atomic_files, seeding
 from ...errors import ConfigError, FormatError
 from ...generation.learn_rejection import MOST_REAL
 from ...generation.native.engine import native_trees, warn_slow, why_not
 from ...generation.trained_flow import Flow
-from ...training.threads import checked_threads
+from ...training.threads import checked_threads, one_thread_of_blas
 from ...trees.density_ratio import DensityRatio
 from ...trees.tree_arrays import forests
 from .declaration import Home, Stage
@@ -151,7 +150,7 @@ def learn_joint_rejection(
         drawn = draw(seeding.derive(seed, purpose), events, undrawn, numbers)
         return _matrix(joint_inputs(home, flows, events, undrawn.with_own(drawn)))
 
-    with threadpool_limits(1, user_api="blas"):  # as in generation: sums in one order only
+    with one_thread_of_blas():  # as in generation: sums in one order only
         real = _matrix(joint_inputs(home, flows, events, rows))
         settings: Any = {"seed": seed, "n_threads": threads, "least": ACCEPTANCE}
         ratio = DensityRatio.fit(

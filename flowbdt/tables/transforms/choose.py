@@ -64,10 +64,7 @@ def choose(
     if is_category or dtype == "bool":
         return {"name": "categorical"}, "categories"
     distinct, kind_of_type = Distinct.of(values), np.dtype(dtype)
-    if every is None:
-        lattice = find_lattice(values, distinct.values, kind_of_type)
-    else:
-        lattice = find_lattice(every, np.unique(every), kind_of_type)
+    lattice = find_lattice(distinct if every is None else Distinct.of(every), kind_of_type)
     if lattice is None and kind_of_type.kind == "f":
         return choose_continuous(values, distinct=distinct)
     kind = _in_words(lattice)
@@ -89,27 +86,26 @@ def _in_words(lattice: dict[str, float] | None) -> str:
     return f"multiples of {step:.12g}" + (f" plus {offset:.12g}" if offset else "")
 
 
-def find_lattice(
-    values: np.ndarray, distinct: np.ndarray, dtype: np.dtype
-) -> dict[str, float] | None:
+def find_lattice(column: Distinct, dtype: np.dtype) -> dict[str, float] | None:
     """Return the options of `Integer` if all values are integral, decimals or multiples of a step.
 
     Values that the type cannot tell from their neighbours are real numbers, as are those with a
     fixed number of digits instead of decimals.
     """
     digits = 53 if dtype.kind != "f" else np.finfo(dtype).nmant + 1
-    largest = np.abs(values).max()
-    for decimals in range(1 if dtype.kind in "iu" or values.size < MIN_ROWS else 15):
+    distinct, n_rows = column.values, column.n
+    largest = np.abs(distinct).max()
+    for decimals in range(1 if dtype.kind in "iu" or n_rows < MIN_ROWS else 15):
         if largest * 10.0**decimals >= 2.0 ** (digits - (4 if decimals else 0)):
             break
-        if all(_has_decimals(each, decimals, dtype).all() for each in (values[:100], values)):
+        if all(_has_decimals(each, decimals, dtype).all() for each in (distinct[:100], distinct)):
             if decimals and _has_decimals(distinct, decimals - 1, dtype).mean() > 0.7:
                 return None  # few need the last decimal
             lattice = _with_step(distinct, decimals, dtype)
             if lattice is not None:
                 return lattice
             break
-    return find_multiples(distinct, dtype) if values.size >= MIN_ROWS else None
+    return find_multiples(distinct, dtype) if n_rows >= MIN_ROWS else None
 
 
 def _printed(values: np.ndarray, decimals: int, dtype: np.dtype) -> np.ndarray:
