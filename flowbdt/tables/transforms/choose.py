@@ -57,8 +57,8 @@ def choose(
     """Choose the transform of the training values (n,) of a column, and say why.
 
     ``dtype`` is the numpy name of the type that the column came in, or one of `printed_floats`;
-    ``is_category`` is true for codes of texts. All of ``every`` (m,) are on a lattice that is found: by default the values,
-    else with those of rows that were set aside.
+    ``is_category`` is true for codes of texts. All of ``every`` (m,) are on a lattice that is
+    found: by default the values, else with those of rows that were set aside.
     """
     if values.min() == values.max():
         return {"name": "constant"}, "one value"
