@@ -3,12 +3,12 @@
 A flow with the detector level as condition draws truth for every event of the data, with the
 simulation's spectrum as prior. With another prior p_k in place of p_0 the posterior is that of the
 training times p_k / p_0, normalised again, so that nothing is trained anew. The ratio is that of
-OmniFold's iterations: their step 2 holds simulated events against themselves with other weights,
-while draws of the data held against draws of the simulation bring in the fluctuations of both,
-which every further change of the prior repeats. A prior that is the unfolded spectrum: M. Backes et
-al., arXiv 2212.08674, who train the posterior anew; weights by Bayes' theorem: derived here. They
-are shared out among the draws of one event, so that few draws keep a part of the prior, about one
-over their number.
+OmniFold's iterations (arXiv 1911.09107): their step 2 holds simulated events against themselves
+with other weights, while draws of the data held against draws of the simulation bring in the
+fluctuations of both, which every further change of the prior repeats. A prior that is the unfolded
+spectrum: M. Backes et al., arXiv 2212.08674, who train the posterior anew; weights by Bayes'
+theorem: derived here. They are shared out among the draws of one event, so that few draws keep a
+part of the prior, about one over their number.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .odds import folds
 from .omnifold import OmniFold
 
 CHANGES = 3
-"""Of the prior, unless told otherwise: most settle after the second, many more add noise."""
+"""Of the prior, unless told otherwise: few gain from more, which add noise."""
 
 
 class Posterior(Method):
