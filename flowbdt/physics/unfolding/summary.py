@@ -95,7 +95,7 @@ def as_text(result: Unfolded, edges: Edges, errors: UnfoldingErrors | None = Non
     for name, found in content["spectra"].items():
         parts: dict[str, list[float]] = found.get("errors", {})
         lines.append(f"{name}: unfolded events in bins" + (", errors of" if parts else ""))
-        lines += [" " * 42 + "".join(f" {part:>11}" for part in parts)] if parts else []
+        lines += [f"{'events':>42}" + "".join(f" {part:>11}" for part in parts)]
         for i, value in enumerate(found["unfolded"]):
             low, high = found["edges"][i : i + 2]
             own = "".join(f" {of_part[i]:>11.1f}" for of_part in parts.values())
