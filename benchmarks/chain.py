@@ -119,7 +119,7 @@ void many(void *stage, const float *in, long n_in, const float *random, long n_r
 
 
 def exported(run: Path, file: Path, n: int, folder: Path) -> dict[str, Any]:
-    """Return CPU us of a library's functions for a sample of n events, per object of the first kind."""
+    """Return CPU us of a library's functions for n events, per object of the first collection."""
     chain, library = ResponseChain.load(run), ctypes.CDLL(str((folder / "libstages.so").resolve()))
     header = (folder / "stages.h").read_text().split()
     spent, rng = defaultdict[str, float](float), np.random.default_rng(1)

@@ -97,7 +97,8 @@ class ChainSampler:
     """Generates the output of events; see `ResponseChain.sample` for the parameters.
 
     ``slots``: by collection, and by stage of fakes, the usual number of objects, a power of two;
-    ``index_types``: types of the branches of parents; ``rejections`` of all columns together, by collection.
+    ``index_types``: types of the branches of parents; ``rejections`` of all columns together, by
+    collection.
     """
 
     def __init__(

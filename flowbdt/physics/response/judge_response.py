@@ -610,8 +610,9 @@ def _told_apart(
 ) -> tuple[dict[str, dict[str, Result]], dict[str, dict[str, Result]]]:
     """Return by stage how well classifiers tell real from generated, and distances.
 
-    They see the columns of a stage and what `_seen_beside` returns. Real rows are those of every second event, generated ones of
-    the others: the same conditions in both would tell a classifier what is in its test.
+    They see the columns of a stage and what `_seen_beside` returns. Real rows are those of every
+    second event, generated ones of the others: the same conditions in both would tell a classifier
+    what is in its test.
     """
     halves = [events.take(np.arange(k, events.n, 2)) for k, events in enumerate(pair)]
     judges: dict[str, Any] = {"trees": make_classifier, "network": make_mlp}
