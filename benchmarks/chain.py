@@ -134,18 +134,25 @@ def exported(run: Path, file: Path, n: int, folder: Path) -> dict[str, Any]:
         made = loop.with_suffix(".so")
         subprocess.run(["cc", "-O2", "-fPIC", "-shared", str(loop), "-o", str(made)], check=True)
         many = ctypes.CDLL(str(made)).many
-    many.argtypes = [ctypes.c_void_p] * 2 + [ctypes.c_long, ctypes.c_void_p] + [ctypes.c_long] * 2
+    pointer, size = ctypes.c_void_p, ctypes.c_long
+    many.argtypes = (pointer, pointer, size, pointer, size, size)
 
     def timed(symbol: str, rows: np.ndarray) -> None:
         rows = np.ascontiguousarray(rows, dtype=np.float32)
-        size, random = f"{symbol}_N_RANDOM", None
-        n_random = int(header[header.index(size) + 1]) if size in header else 0
-        if size in header:
+        name, n_random, random = f"{symbol}_N_RANDOM", 0, None
+        if name in header:
+            n_random = int(header[header.index(name) + 1])
             random = rng.standard_normal((len(rows), n_random), dtype=np.float32)
-        stage = ctypes.cast(library[symbol], ctypes.c_void_p)
-        pointer = None if random is None else random.ctypes.data
+        numbers = None if random is None else random.ctypes.data
         start = time.process_time()
-        many(stage, rows.ctypes.data, rows.shape[1], pointer, n_random, len(rows))
+        many(
+            ctypes.cast(library[symbol], pointer),
+            rows.ctypes.data,
+            rows.shape[1],
+            numbers,
+            n_random,
+            len(rows),
+        )
         spent[symbol] += time.process_time() - start
 
     call, keeps = StageSampler.__call__, DensityRatio.keeps
