@@ -155,9 +155,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of the Z + jets files")
     parser.add_argument("--relative", default="auto,none", help="settings to compare")
     parser.add_argument("--tables", help="some of the tables, with commas")
-    parser.add_argument(
-        "--crossed", action="store_true", help="either half by a model of the other"
-    )
+    parser.add_argument("--crossed", action="store_true", help="either half by the other")
     parser.add_argument("--quick", action="store_true", help="2,000 rows, preset fast")
     given = parser.parse_args()
     tables: dict[str, Callable[[], EventTable]] = {
