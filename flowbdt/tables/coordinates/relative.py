@@ -30,7 +30,7 @@ EXAMPLE = "{sim_pt: ratio gen_pt, sim_phi: difference gen_phi}"
 
 FEWEST, MOST = 300, 20_000
 """Training rows from which on pairings are chosen, and how many are looked at. In 20 samples of
-350 rows of Z + jets, a calorimeter and an angle 18, 20 and 20 times those of all rows, no others."""
+350 rows of Z + jets, a calorimeter and an angle 18, 20 and 20 times as for all rows, no others."""
 
 TURN_ROWS = 1_000
 """Rows from which on the ends of a turn must be sharp for an angle to be one."""
