@@ -302,6 +302,27 @@ def test_dask_processes_survive_a_step_that_kills_its_worker(planned, whole):
     assert planned.read(run_directory.model_name(2)) == whole.read(run_directory.model_name(2))
 
 
+class Lost:
+    """A job of Dask whose worker died with what it had returned; nobody is left to do it anew."""
+
+    def done(self):
+        return True
+
+    def result(self, timeout=None):
+        assert timeout is not None, "it would wait for ever"
+        raise TimeoutError
+
+
+def test_dask_takes_reports_from_files_where_their_worker_died(planned, whole, monkeypatch):
+    pytest.importorskip("distributed", reason="executor dask is an extra")
+    executor = EXECUTORS.build({"name": "dask", "cluster": {"name": "local", "processes": False}})
+    monkeypatch.setattr(executor, "_ended", lambda client, jobs: list(jobs))
+    monkeypatch.setattr("distributed.Client.submit", lambda *_, **__: Lost())
+    done, missing = executor.run(whole, [0]), executor.run(planned, [1])
+    assert next(done) == whole.read_json(run_directory.report_name(0))
+    assert "died before it handed over" in next(missing)["error"]
+
+
 @pytest.mark.slow
 def test_joblib_tells_which_steps_a_killed_worker_took_along(planned):
     executor = EXECUTORS.build({"name": "joblib", "n_jobs": 2})

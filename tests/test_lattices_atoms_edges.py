@@ -13,6 +13,7 @@ import pytest
 from flowbdt import EventTable, FlowBDT, TableTransform
 from flowbdt.tables.transforms import choose
 from flowbdt.tables.transforms.choose import hard_edges
+from flowbdt.tables.transforms.printed_floats import floats_of, in_digits
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*integers beyond")
 
@@ -144,6 +145,21 @@ def test_multiples_come_back_as_products(step, dtype):
     new = generated(values)
     assert np.isin(new, grid.astype(float)).all()
     assert len(np.unique(new)) > 1.1 * len(np.unique(values))
+
+
+@pytest.mark.parametrize("digits", [8, 9, None])
+def test_decimals_of_printed_floats_come_back_as_printed(digits):
+    def printed(values):
+        floats = np.asarray(values, np.float32).astype(float)
+        return np.array([float(f"{v:.{digits}g}") for v in floats]) if digits else floats
+
+    values = printed(np.round(ROWS.normal(-119.6, 2, N), 2))
+    new = generated(values)
+    assert np.array_equal(new, printed(np.round(new, 2)))
+    assert len(np.unique(new)) > 1.1 * len(np.unique(values))
+    for other in (ROWS.normal(size=N), np.round(ROWS.normal(size=N), 7)):
+        assert floats_of(other, "float64") == "float64"
+    assert np.array_equal(in_digits(-new * 1e6, 8), [float(f"{-v * 1e6:.8g}") for v in new])
 
 
 K = np.arange(-5000.0, 5000.0)

@@ -25,12 +25,12 @@ from flowbdt.physics.response import (
 from flowbdt.physics.response.chain import ChainInputs, fit_chain
 from flowbdt.physics.response.declaration import homes_of
 from flowbdt.physics.response.events import Objects
-from flowbdt.physics.response.judge_response import reliability
+from flowbdt.physics.response.judge_response import _seen_beside, reliability
 from flowbdt.physics.response.matching import matched_by_distance, matched_by_index, ranks
 from flowbdt.physics.response.quantities import Quantity
 from flowbdt.physics.response.resolution import with_found_units
 from flowbdt.physics.response.shares import as_given, as_learned, exact_shares
-from flowbdt.physics.response.stage_tables import matched_rows
+from flowbdt.physics.response.stage_tables import matched_rows, stage_table
 from flowbdt.trees.density_ratio import LEAST_ACCEPTANCE
 
 ak = pytest.importorskip("awkward", reason="awkward is not installed (extra 'root')")
@@ -345,6 +345,42 @@ def test_wrong_events_are_refused_with_branch_and_entry(chain):
             chain[0].sample_blocks([TEST[:10]], first=700 - 10)
             and chain[0].sample_blocks([TEST, changed(GenJet_pt=nan)], first=100)
         )
+
+
+def test_judges_see_the_same_however_conditions_are_put():
+    events = Events.of(TRAIN)
+
+    def seen(conditions):
+        stages = [{"columns": [c], "conditions": conditions} for c in ("Jet_pt", "Jet_eta")]
+        homes = homes_of(Declaration.of(jet(columns=None, stages=stages)), events)
+        home = next(home for home in homes if home.name == "Jet")
+        return home, [
+            _seen_beside(one, home, events, stage_table(one, home, events, None))
+            for one in home.stages
+            if one.kind != "fake number"
+        ]
+
+    home, plain = seen(["GenJet_pt"])
+    for a, b in zip(plain, seen(["GenJet_eta", "part = GenJet_pt / nPU"])[1], strict=True):
+        np.testing.assert_array_equal(a, b)
+    number, first, second, fakes = plain
+    own = matched_rows(home, events).own
+    assert (number.shape[1], fakes.shape[1]) == (4, 2)  # GenJet_pt, eta, phi, nPU; conditions
+    np.testing.assert_allclose(first[:, -1], own["Jet_pt"] / own["GenJet_pt"], rtol=1e-6)
+    np.testing.assert_allclose(second[:, -1], own["Jet_eta"] - own["GenJet_eta"], atol=1e-6)
+    np.testing.assert_array_equal(second[:, 3], own["Jet_pt"])
+    assert second.shape[1] == first.shape[1] + 2
+
+
+def test_steps_of_a_stage_follow_from_what_it_learns():
+    declared = jet(columns=None, stages=[{"columns": ["Jet_pt"]}, {"columns": ["Jet_eta"]}])
+    stages = [{"columns": ["Jet_pt"]}, {"columns": ["Jet_eta", "Jet_phi"], "model": {"n_steps": 4}}]
+    model = {"booster": {"n_estimators": 5}}
+    events, found = Events.of(TRAIN), []
+    for spec in (declared, jet(columns=None, stages=stages), jet(columns=["Jet_pt", "Jet_eta"])):
+        homes = homes_of(Declaration.of({**spec, "model": model}), events)
+        found += [one.settings["n_steps"] for home in homes for one in home.properties]
+    assert found == [3, 3, 3, 4, 5]
 
 
 def test_weighted_tags_and_masses_are_judged():

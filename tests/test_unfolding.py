@@ -238,6 +238,12 @@ def test_what_does_not_fit_is_refused(samples, changes, said):
         inputs_of(samples, **changes)
 
 
+def test_misses_without_a_flag_are_told(samples):
+    seen = samples[0]["x"]
+    with pytest.warns(DataWarning, match="say so by pass_reco"):
+        inputs_of(samples, reco={"x": np.where(np.isnan(seen), -999.0, seen)}, pass_reco=None)
+
+
 def test_another_generator_becomes_weights_of_both_levels(samples):
     """Its spectrum, resolution, efficiency and fakes; closed forms."""
     inputs = inputs_of(samples)
@@ -378,24 +384,36 @@ def test_posterior_takes_the_data_as_its_prior_and_transport_gives_one_answer(sa
     assert errors.weights["data"].shape == (2, changed.table.n)
 
 
+def with_exact_draws(shift, width, n_draws, n=3000):
+    """Return truth of the data, the posterior ready to weigh, and its inputs: normal, smeared."""
+    rng = np.random.default_rng(1)
+    simulated, true = rng.normal(size=(n, 1)), rng.normal(shift, 1.0, (n, 1))
+    reco, data = (x + width * rng.normal(size=x.shape) for x in (simulated, true))
+    asked = np.tile(data, (n_draws, 1))
+    noise = width / np.sqrt(1 + width**2) * rng.normal(size=asked.shape)
+    inputs = UnfoldingInputs.of(simulated, reco, data, outside=None)
+    state = {"draws": asked / (1 + width**2) + noise}
+    return true, prepare(inputs, Settings("posterior", n_draws=n_draws), 1, state), inputs
+
+
 def test_few_draws_keep_a_part_of_the_prior():
     """Exact draws: their weights are shared out within each event of the data."""
-    rng, n, width = np.random.default_rng(1), 3000, 0.7
-    simulated, true = rng.normal(size=(n, 1)), rng.normal(0.8, 1.0, (n, 1))
-    reco, data = (x + width * rng.normal(size=x.shape) for x in (simulated, true))
-
-    def posterior(seen):
-        best = seen / (1 + width**2)
-        return best + width / np.sqrt(1 + width**2) * rng.normal(size=seen.shape)
 
     def left(n_draws):
-        draws = posterior(np.tile(data, (n_draws, 1)))
-        inputs = UnfoldingInputs.of(simulated, reco, data, outside=None)
-        state = {"draws": draws, "prior": posterior(reco)}
-        method = prepare(inputs, Settings("posterior", n_draws=n_draws), 1, state)
-        return true.mean() - np.average(draws[:, 0], weights=method.weigh(inputs, 3).rows)
+        true, method, inputs = with_exact_draws(0.8, 0.7, n_draws)
+        weight = method.weigh(inputs, 3).rows
+        return true.mean() - np.average(method.rows.x[:, 0], weights=weight)
 
-    assert left(Settings().n_draws) < 0.09 < 0.15 < left(2) < true.mean() - 0.5
+    assert left(Settings().n_draws) < 0.09 < 0.15 < left(2) < 0.25
+
+
+def test_changes_of_a_prior_that_is_right_add_little_noise():
+    _, method, inputs = with_exact_draws(0.0, 0.5, 16)
+    x, edges = method.rows.x[:, 0], [-9, *np.linspace(-1.5, 1.5, 9), 9]
+    kept, changed = (
+        np.histogram(x, edges, weights=method.weigh(inputs, k).rows)[0] for k in (0, 6)
+    )
+    assert np.mean((changed - kept) ** 2 / kept) < 1
 
 
 def test_transport_needs_as_many_columns_at_both_levels(samples):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import signal
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -66,13 +68,13 @@ class Ends:
 
     def _send_again(self, number: int) -> None:
         def send() -> None:
+            time.sleep(0.1)
             if self.lost is not None:
                 os.kill(os.getpid(), number)
 
         self.lost = number
-        again = threading.Timer(0.1, send)
-        again.daemon = True
-        again.start()
+        # an exception may be destroyed anywhere, also where threading holds its locks
+        _thread.start_new_thread(send, ())
 
 
 @contextlib.contextmanager

@@ -43,17 +43,29 @@ def _pairs(_: click.Context, option: click.Parameter, value: tuple[str, ...]) ->
     multiple=True,
     required=True,
     metavar="COLUMN",
-    help="The same at detector level, of simulation, data and background; repeatable.",
+    help="Column at detector level, of the same name in simulation, data and background;"
+    " repeatable.",
 )
-@click.option("--weight", metavar="COLUMN", help="Event weights of the simulation.")
-@click.option("--pass-truth", metavar="COLUMN", help="1 if within truth level, else 0 (a fake).")
-@click.option("--pass-reco", metavar="COLUMN", help="1 if seen and selected, else 0 (a miss).")
-@click.option("--data-weight", metavar="COLUMN", help="Event weights of the data.")
+@click.option("--weight", metavar="COLUMN", help="Of the simulation: event weights.")
+@click.option(
+    "--pass-truth",
+    metavar="COLUMN",
+    help="Of the simulation: 1 where an event is in the truth level's selection, else 0 (a fake if"
+    " seen); by default all are.",
+)
+@click.option(
+    "--pass-reco",
+    metavar="COLUMN",
+    help="Of the simulation: 1 where an event was reconstructed and selected, else 0 (a miss); by"
+    " default all were.",
+)
+@click.option("--data-weight", metavar="COLUMN", help="Of the data: event weights.")
 @options.file("--background", help="Background at detector level.")
 @click.option(
     "--background-weight",
     metavar="COLUMN",
-    help="Its event weights, which add up to the events expected in the data.",
+    help="Of the background: event weights that add up to the events expected in the data; by"
+    " default each counts 1.",
 )
 @click.option(
     "--variation",
@@ -61,8 +73,8 @@ def _pairs(_: click.Context, option: click.Parameter, value: tuple[str, ...]) ->
     multiple=True,
     metavar="NAME=COLUMN",
     callback=_pairs,
-    help="Systematic variation: a column of other weights of the simulation, and of the background"
-    " if it has the column; repeatable.",
+    help="Systematic variation: a column of weights to take in place of --weight, and in place of"
+    " --background-weight if the background has it; repeatable.",
 )
 @click.option(
     "--generator",
@@ -70,31 +82,32 @@ def _pairs(_: click.Context, option: click.Parameter, value: tuple[str, ...]) ->
     multiple=True,
     metavar="NAME=FILE",
     callback=_pairs,
-    help="Another simulation with the same columns; the change that it makes counts as a"
-    " variation; repeatable.",
+    help="Another simulation with the same columns: how the result changes with it is a part of"
+    " the errors; repeatable.",
 )
 @click.option(
     "--method",
     type=options.Registered("..physics.unfolding.unfold", "METHODS", *METHODS),
     default="omnifold",
-    help="What the result is: weights of simulated events, several draws of the truth for each"
-    " event of the data, or one.",
+    help="What the result is: omnifold, weights of simulated events; posterior, draws of the truth"
+    " for each event of the data; transport, one truth for each.",
 )
 @click.option(
     "--fakes",
     type=click.Choice(["share", "rate"]),
     default="share",
-    help="What fakes keep: their share of the selected simulation, or their weights.",
+    help="What fakes keep: their share of the selected simulation, or their weights, as events"
+    " expected in the data.",
 )
 @click.option(
     "--iterations",
     type=options.NUMBER,
     metavar="N",
-    help="Iterations of omnifold (default: chosen by cross-validation), or updates of the prior of"
-    " posterior (default: 3).",
+    help="How often the prior changes: of omnifold (default: by cross-validation) or posterior"
+    " (default: 3; 0 keeps the simulation's).",
 )
 @options.mapping(
-    "--bins", "{gen_mass: [0, 10, 20, 40]}", "Bin edges of each column; by default 10 quantiles"
+    "--bins", "{gen_mass: [0, 10, 20, 40]}", "Bin edges of truth columns; by default 10 quantiles"
 )
 @click.option(
     "--outside",
@@ -130,7 +143,8 @@ def unfold_command(
     """Unfold data to truth level with boosted trees.
 
     SIMULATION has both levels of each event in one row. Where an event has no detector level (a
-    miss) or no truth level (a fake), --pass-reco and --pass-truth are 0 and the columns may be NaN.
+    miss) or no truth level (a fake), --pass-reco or --pass-truth is 0 and the columns of that level
+    are not read. A tree of a ROOT file is named like mc.root:Events.
 
     FOLDER gets unfolded.* (truth-level events with weights, in the format of SIMULATION; columns
     such as data_3 are the weights of a replica), unfolding.json (spectra in bins with covariances,

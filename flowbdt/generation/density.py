@@ -82,7 +82,7 @@ class Reference:
             )
         self._charts = [
             (i, one.chart() if one.n_latent else None, one)
-            for i, one in enumerate(transform.column_transforms)
+            for i, one in enumerate(column.transform for column in transform.all_columns)
             if one is not None
         ]
         fitted = flow.preconditioner
@@ -146,13 +146,13 @@ class Reference:
 
     def _columns(self, latent: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
         """Return the columns (n, d) of latent columns (n, m); discrete ones have any value."""
-        dtypes, start = self.flow.columns["dtypes"], 0
-        wide = np.full((len(latent), len(self.flow.transform.column_transforms)), np.nan)
+        columns, start = self.flow.transform.all_columns, 0
+        wide = np.full((len(latent), len(columns)), np.nan)
         for i, chart, one in self._charts:
             stop = start + one.n_latent
             part = np.ascontiguousarray(latent[:, start:stop])
             values = one.inverse(part) if chart is None else chart.values(part)
-            wide[:, i] = as_stored(values, dtypes[i] if i < len(dtypes) else "float64")
+            wide[:, i] = as_stored(values, columns[i].dtype)
             start = stop
         return self.flow.transform.without_learned(wide, cond)
 

@@ -244,7 +244,7 @@ def _stored(graph: Graph, value: Tensor, storage: int, ends: np.ndarray) -> Tens
     if storage == arrays.WHOLE:
         return graph.node("Round", value).clip(*ends)
     value = value.clip(*ends)
-    return value.cast(np.float32).cast(np.float64) if storage == arrays.SINGLE else value
+    return value if storage == arrays.AS_IS else value.cast(np.float32).cast(np.float64)
 
 
 def _with_relations(

@@ -1063,7 +1063,7 @@ enum Undo { kScaled, kRank, kCategorical, kInteger, kFixed, kCircular, kLattice 
 enum Term { kColumn, kNumber, kAdd, kSubtract, kMultiply, kDivide, kPower, kNegate, kLog, kExp,
             kSqrt, kAbs, kMinimum, kMaximum, kWrap, kSin, kCos, kTan, kSinh, kCosh, kTanh,
             kArcsinh, kRint, kArctan2, kHypot };
-enum Stored { kAsIs, kSingle, kTruth, kWhole };
+enum Stored { kAsIs, kSingle, kTruth, kWhole, kEightDigits, kNineDigits };
 
 inline double within(double value, double low, double high) {
   return std::min(std::max(value, low), high);
@@ -1121,11 +1121,25 @@ inline double turned(const double* p, const double* z) {
   return value < low + period ? value : low;
 }
 
+/// What is read after printing with so many significant digits.
+inline double in_digits(int digits, double value) {
+  static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                  1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+                                  1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+  const int exponent = static_cast<int>(std::floor(std::log10(std::max(std::abs(value), 1e-14))));
+  const int shift = digits - 1 - exponent;
+  const double up = powers[std::min(std::max(shift, 0), 22)];
+  const double down = powers[std::min(std::max(-shift, 0), 22)];
+  return std::nearbyint(value * up / down) * down / up;
+}
+
 inline double as_stored(std::int64_t kind, const double* p, double value) {
   if (kind == kTruth) return value >= 0.5 ? 1.0 : 0.0;
   if (kind == kWhole) return within(std::nearbyint(value), p[0], p[1]);
   value = within(value, p[0], p[1]);
-  return kind == kSingle ? static_cast<double>(static_cast<float>(value)) : value;
+  if (kind == kAsIs) return value;
+  value = static_cast<double>(static_cast<float>(value));
+  return kind == kSingle ? value : in_digits(kind == kEightDigits ? 8 : 9, value);
 }
 
 inline double pair(std::int64_t code, double a, double b) {

@@ -15,6 +15,7 @@ from ...tables.formulas.particles import read_particles
 from ...tables.formulas.relations import Relation, order_relations
 from ...tables.transforms import ColumnTransform, TableTransform
 from ...tables.transforms.base import LARGEST
+from ...tables.transforms.printed_floats import PRINTED
 from . import arrays
 from .array_file import Arrays, named
 from .arrays import ExpressionArrays, InverseArrays, read_only
@@ -113,6 +114,9 @@ def expression_arrays(
 
 def storage(dtype: str) -> tuple[int, float, float]:
     """Return how a column of this type is stored, and its least and largest value."""
+    for code, printed in zip(arrays.PRINTED, PRINTED.values(), strict=True):
+        if printed == dtype:
+            return code, *stored_range("float32")
     kind = np.dtype(dtype)
     if kind.kind == "f" and kind.itemsize in (4, 8):
         return (arrays.SINGLE if kind.itemsize == 4 else arrays.AS_IS), *stored_range(dtype)

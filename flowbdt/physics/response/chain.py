@@ -44,8 +44,8 @@ FEWEST_ROWS = 20
 PARENT, COPY = "parent_event", "copy"
 """Branches of generated events: number of the event they were made from, and which copy."""
 
-BLOCK_EVENTS = 4096
-"""Events and copies generated together."""
+BLOCK_EVENTS = 16_384
+"""Events and copies generated together: what is left after some attempts costs a call each."""
 
 OnStage = Callable[[str, int], None]
 """Called with the name of a stage and its number of rows before it is trained."""
@@ -155,6 +155,8 @@ class ChainInputs:
             _check_rows(home, stages)
         made = {home.name: events.collections[home.name] for home in homes if not home.is_event}
         slots = {name: _slots(len(objects) / events.n) for name, objects in made.items()}
+        fakes = [s.name for home in homes for s in home.stages if s.kind == "fakes"]
+        slots |= {name: _slots(stages[name].rows / events.n) for name in fakes}
         index_types = {
             home.name: str(made[home.name].columns[home.index].dtype)
             if home.distance is None

@@ -96,8 +96,9 @@ class StageSampler:
 class ChainSampler:
     """Generates the output of events; see `ResponseChain.sample` for the parameters.
 
-    ``slots``: by collection, the usual number of objects, a power of two; ``index_types``: types of
-    the branches of parents; ``rejections`` of all columns together, by collection.
+    ``slots``: by collection, and by stage of fakes, the usual number of objects, a power of two;
+    ``index_types``: types of the branches of parents; ``rejections`` of all columns together, by
+    collection.
     """
 
     def __init__(
@@ -143,9 +144,14 @@ class ChainSampler:
         drawn = self._drawn(stage, seed, events, rows, keys)
         return as_given(drawn, shares_of(stage, home), rows.own)
 
-    def _numbers(self, home: str, rows: np.ndarray, place: np.ndarray) -> np.ndarray:
-        """Return row numbers of objects, by the number of their event and their place in it."""
-        slots = self._slots[home]
+    def _numbers(
+        self, made: str, rows: np.ndarray, place: np.ndarray, attempt: int = 0
+    ) -> np.ndarray:
+        """Return row numbers of objects, by the number of their event and their place in it.
+
+        Of an ``attempt`` places count what is left: numbers lie close, as noise comes in blocks.
+        """
+        slots = max(self._slots[made] >> attempt, 1)
         return rows * slots + place % slots + place // slots * OVERFLOW
 
     def _objects(self, home: Home, events: Events, numbers: np.ndarray, seed: int) -> Objects:
@@ -177,7 +183,7 @@ class ChainSampler:
         rows = Rows.of_objects(parents, parent)
         rows = rows.with_own({order_name(home.name): ranks(parent, number)})
         keys = self._numbers(home.name, numbers[made.event], made.place)
-        columns = self._accepted(home, seed, events, rows, keys)
+        columns = self._accepted(home, seed, events, rows, keys, numbers)
         return self._with_index(home, {"event": made.event, **columns}, parents.place[parent])
 
     def drawn_properties(
@@ -191,9 +197,18 @@ class ChainSampler:
         return columns
 
     def _accepted(
-        self, home: Home, seed: int, events: Events, rows: Rows, keys: np.ndarray
+        self,
+        home: Home,
+        seed: int,
+        events: Events,
+        rows: Rows,
+        keys: np.ndarray,
+        numbers: np.ndarray,
     ) -> dict[str, np.ndarray]:
-        """Return the same, drawn anew where the rejection of all columns together says so."""
+        """Return the same, drawn anew where the rejection of all columns together says so.
+
+        ``numbers`` (n,) are those of the events.
+        """
         rows, left = rows.with_fixed(home, events), np.arange(len(keys))
         columns = self.drawn_properties(home, seed, events, rows, keys)
         rejection = self._rejections.get(home.name)
@@ -201,10 +216,13 @@ class ChainSampler:
             return columns
         for attempt in range(1, MOST_DRAWS):
             drawn = rows.take(left).with_own({name: of[left] for name, of in columns.items()})
-            left = left[~rejection.keeps(seed, attempt, events, drawn, keys[left])]
+            left = left[~rejection.keeps(seed, attempt, events, drawn, keys)]
             if not len(left):
                 break
-            again = derive(seed, "attempt", attempt), events, rows.take(left), keys[left]
+            event = rows.event[left]
+            place = Objects(np.bincount(event, minlength=events.n)).place
+            keys = self._numbers(home.name, numbers[event], place, attempt)
+            again = derive(seed, "attempt", attempt), events, rows.take(left), keys
             for name, values in self.drawn_properties(home, *again).items():
                 columns[name][left] = values
         return columns
@@ -214,9 +232,9 @@ class ChainSampler:
     ) -> dict[str, np.ndarray]:
         every = Rows.of_events(events.n)
         (number,) = self._drawn(home.stage("fake number"), seed, events, every, numbers).values()
-        made = Objects(number.astype(np.int64))
-        keys = self._numbers(home.name, numbers[made.event], made.place)
-        stage = home.stage("fakes")
+        made, stage = Objects(number.astype(np.int64)), home.stage("fakes")
+        own = stage.name if stage.name in self._slots else home.name  # of an older chain
+        keys = self._numbers(own, numbers[made.event], made.place)
         columns = self._properties(home, stage, seed, events, Rows(made.event), keys)
         place = np.full(len(made), NOT_MATCHED)
         return self._with_index(home, {"event": made.event, **columns}, place)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -16,13 +16,14 @@ from ...evaluation.metrics.joint import correlation_distance, frechet_distance
 from ...evaluation.metrics.marginal import tag_roc, wasserstein, weighted_quantiles
 from ...registry import unknown
 from ...seeding import derive, split_mask, stream
+from ...tables.event_table import EventTable
 from ...tables.formulas.particles import OF_SUM, Particle, wrapped
 from ...trees.boosted_trees import make_classifier
 from .chain import ChainContent, ResponseChain
-from .declaration import Home
+from .declaration import Home, Stage
 from .events import Events, Objects, check_finite
 from .quantities import Quantity
-from .stage_tables import Rows, matches_of, needed_branches, stage_table
+from .stage_tables import Rows, matched_rows, matches_of, needed_branches, stage_table
 
 RATIOS, DIFFERENCES, ANGLES = ("pt", "mass", "energy", "E"), ("eta", "rapidity"), ("phi",)
 """Endings of branches that are compared with the parent's of the same ending."""
@@ -433,13 +434,8 @@ class _Comparer:
 
     def _response(self, cells: list[tuple[str, np.ndarray]]) -> Iterator[Comparison]:
         parent = str(self.home.parent)
-        for column in self.home.columns:
-            ending = column.removeprefix(f"{self.home.name}_")
-            other = f"{parent}_{ending}"
-            if other not in self.pair[0].collections[parent].columns:
-                continue
-            if ending not in (*RATIOS, *DIFFERENCES, *ANGLES):
-                continue
+        known = self.pair[0].collections[parent].columns
+        for column, other, ending in _compared_with_parent(self.home, self.home.columns, known):
             sign = "/" if ending in RATIOS else "-"
             found = [self._paired(events, column, other, ending) for events in self.pair]
             for name, inside in cells:
@@ -458,10 +454,7 @@ class _Comparer:
         if ending in RATIOS:
             good = y > 0
             rows, x, y = rows[good], x[good], y[good]
-            values = x / y
-        else:
-            values = x - y if ending in DIFFERENCES else wrapped(x - y)
-        return values, objects.event[rows], parents[rows]
+        return _response(x, y, ending), objects.event[rows], parents[rows]
 
     def _tag(
         self, column: str, wanted: Quantity, cells: list[tuple[str, np.ndarray]]
@@ -585,6 +578,24 @@ class _Comparer:
         return Comparison(quantity, cell, n, real, generated, float(np.sqrt(variance)))
 
 
+def _compared_with_parent(
+    home: Home, columns: Sequence[str], known: Collection[str]
+) -> Iterator[tuple[str, str, str]]:
+    """Yield columns that have a response: with the parent's branch, and their ending."""
+    for column in columns:
+        ending = column.removeprefix(f"{home.name}_")
+        other = f"{home.parent}_{ending}"
+        if other in known and ending in (*RATIOS, *DIFFERENCES, *ANGLES):
+            yield column, other, ending
+
+
+def _response(x: np.ndarray, y: np.ndarray, ending: str) -> np.ndarray:
+    """Return the response (m,) of numbers of objects and of their parents."""
+    if ending in RATIOS:
+        return x / y
+    return x - y if ending in DIFFERENCES else wrapped(x - y)
+
+
 def _every(objects: Objects) -> tuple[Objects, np.ndarray]:
     return objects, np.arange(len(objects))
 
@@ -599,8 +610,9 @@ def _told_apart(
 ) -> tuple[dict[str, dict[str, Result]], dict[str, dict[str, Result]]]:
     """Return by stage how well classifiers tell real from generated, and distances.
 
-    Both see conditions and columns. Real rows are those of every second event, generated ones of
-    the others: the same conditions in both would tell a classifier what is in its test.
+    They see the columns of a stage and what `_seen_beside` returns. Real rows are those of every
+    second event, generated ones of the others: the same conditions in both would tell a classifier
+    what is in its test.
     """
     halves = [events.take(np.arange(k, events.n, 2)) for k, events in enumerate(pair)]
     judges: dict[str, Any] = {"trees": make_classifier, "network": make_mlp}
@@ -615,9 +627,8 @@ def _told_apart(
             rows, weights = [], []
             for k, events in enumerate(halves):
                 table = stage_table(stage, home, events, content.weight)
-                cond = np.zeros((table.n, 0)) if table.cond is None else table.cond
-                cond = cond[:, : len(stage.conditions)]
-                x = np.nan_to_num(np.hstack([cond, table.x]))
+                beside = _seen_beside(stage, home, events, table)
+                x = np.nan_to_num(np.hstack([beside, table.x]), posinf=0.0, neginf=0.0)
                 share = min(MOST_JUDGED / max(table.n, 1), 1.0)
                 used = split_mask(table.n, share, derive(seed, "judged", k)) | (share == 1)
                 rows.append(x[used])
@@ -632,6 +643,31 @@ def _told_apart(
             n_columns = table.x.shape[1]
             distances[stage.name] = _distances(rows, n_columns, weighted, seed)
     return areas, distances
+
+
+def _seen_beside(stage: Stage, home: Home, events: Events, table: EventTable) -> np.ndarray:
+    """Return what classifiers see of a stage beside its own columns, (n, c).
+
+    Of objects with a parent, and of their number, that does not depend on how a chain puts its
+    conditions: the branches of the parent, those of the event that the collection is given, columns
+    of earlier stages, and the responses of columns. Of others the conditions.
+    """
+    if stage.kind not in ("number", "properties"):
+        return np.zeros((table.n, 0)) if table.cond is None else table.cond
+    parents = events.collections[str(home.parent)]
+    rows, made = Rows.of_objects(*_every(parents)), list[str]()
+    if stage.kind == "properties":
+        rows = matched_rows(home, events)
+        done = itertools.takewhile(lambda one: one != stage, home.properties)
+        made = [column for one in done for column in one.columns]
+    own = {name: rows.own[name].astype(np.float64) for name in (*parents.columns, *made)}
+    given = {s for one in home.stages for q in one.quantities for s in q.sources}
+    values = [*own.values(), *(events.columns[n][rows.event] for n in events.columns if n in given)]
+    if stage.kind == "properties":
+        pairs = _compared_with_parent(home, (*made, *stage.columns), parents.columns)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values += [_response(rows.own[a].astype(np.float64), own[b], e) for a, b, e in pairs]
+    return np.column_stack(values)
 
 
 def _distances(

@@ -31,6 +31,8 @@ PRIOR = "prior"
 FEW_EVENTS, FEW_OUTSIDE, MOST_OUTSIDE = 5, 0.001, 0.01
 """Events, and shares of the data, beyond the simulation's range: above them it is told, or refused.
 A few are there in any two samples of one distribution."""
+MOST_UNSEEN = 0.05
+"""Share of the simulation beyond the data's range: above it, it is told."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -328,6 +330,7 @@ class UnfoldingInputs:
         self._check_variations()
         if outside is not None:
             self._check_range(outside)
+            self._check_seen()
 
     def _check_variations(self) -> None:
         for name in self.variations:
@@ -344,9 +347,7 @@ class UnfoldingInputs:
         """Refuse data that the simulation does not reach, or say that its edge answers."""
         known = [self.reco.x[self.pass_reco]]
         known += [] if self.background is None else [self.background.x]
-        low = np.min([x.min(axis=0) for x in known], axis=0)
-        high = np.max([x.max(axis=0) for x in known], axis=0)
-        beyond = (self.data.x < low) | (self.data.x > high)
+        beyond, low, high = _beyond(self.data.x, known)
         share = (self.data_weight @ beyond) / self.data_weight.sum()
         worst = int(share.argmax())
         if share[worst] <= FEW_OUTSIDE or beyond[:, worst].sum() <= FEW_EVENTS:
@@ -363,8 +364,31 @@ class UnfoldingInputs:
             )
         warnings.warn(f"{found}: treated as events at the edge", DataWarning, stacklevel=4)
 
+    def _check_seen(self) -> None:
+        """Tell if much of the simulation is where no data are, as -999 for what was not seen."""
+        beyond, low, high = _beyond(self.reco.x[self.pass_reco], [self.data.x])
+        share = beyond.mean(axis=0)
+        worst = int(share.argmax())
+        if share[worst] > MOST_UNSEEN:
+            warnings.warn(
+                f"{share[worst]:.0%} of the simulation at detector level are outside the data's"
+                f" range of {self.reco.names[worst]!r}, {low[worst]:g} to {high[worst]:g}: if these"
+                " were not reconstructed or not selected, say so by pass_reco",
+                DataWarning,
+                stacklevel=4,
+            )
+
 
 _no_weights = np.zeros(0)
+
+
+def _beyond(
+    x: np.ndarray, known: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return where rows (n, d) are beyond the range of others, bool (n, d), and that range (d,)."""
+    low = np.min([other.min(axis=0) for other in known], axis=0)
+    high = np.max([other.max(axis=0) for other in known], axis=0)
+    return (x < low) | (x > high), low, high
 
 
 def has_names(*tables: Any) -> bool:

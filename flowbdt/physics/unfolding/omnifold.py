@@ -48,6 +48,15 @@ class Iteration:
 
     weight: np.ndarray
     n_trees: tuple[int, int]
+    _step_2: CrossFittedOdds
+    _factor: float
+
+    def change(self, truth: np.ndarray, fold: np.ndarray) -> np.ndarray:
+        """Return by what this iteration multiplies any truth (k, t) of folds (k,).
+
+        Ask before the next iteration, whose trees take the place of these.
+        """
+        return self._factor * np.exp(self._step_2.predict(truth, fold))
 
 
 class OmniFold(Method):
@@ -87,13 +96,18 @@ class OmniFold(Method):
         chosen, table = tradeoffs(self)
         return chosen, [asdict(row) for row in table]
 
+    def first_weight(self, inputs: UnfoldingInputs) -> np.ndarray:
+        """Return the weights (n,) before any iteration, see `Iteration`."""
+        weight = np.where(inputs.pass_truth | inputs.pass_reco, inputs.weight, 0.0)
+        scale = first_scale(inputs, self.settings.fakes)
+        share = self.settings.fakes == "share"
+        return weight * (scale if share else np.where(inputs.fakes, 1.0, scale))
+
     def iterations(self, inputs: UnfoldingInputs) -> Iterator[Iteration]:
         """Iterate for ever; ``inputs`` are the same events with other weights."""
         both, seen, is_fake = self._both, self._seen, inputs.fakes
         data, background = inputs.data_weight, inputs.background_weight
-        weight = np.where(inputs.pass_truth | seen, inputs.weight, 0.0)
-        scale = first_scale(inputs, self.settings.fakes)
-        weight *= scale if self.settings.fakes == "share" else np.where(is_fake, 1.0, scale)
+        weight = self.first_weight(inputs)
         is_data = np.arange(len(data) + seen.sum() + len(background)) < len(data)
         while True:
             expected = np.concatenate([np.zeros(len(data)), weight[seen], background])
@@ -107,9 +121,10 @@ class OmniFold(Method):
             new[both] *= np.exp(log_ratio)
             factor = pulled.sum() / new[both].sum()
             new[both] *= factor
-            rest = self._step_2.predict(inputs.truth.x[self._rest], self._rest_fold)
-            new[self._rest] *= np.exp(rest) * factor
+            trees = self._step_1.n_trees, self._step_2.n_trees
+            state = Iteration(new, trees, self._step_2, factor)
+            new[self._rest] *= state.change(inputs.truth.x[self._rest], self._rest_fold)
             if self.settings.fakes == "share":
                 new[is_fake] *= pulled.sum() / weight[both].sum()
             weight = new
-            yield Iteration(weight, (self._step_1.n_trees, self._step_2.n_trees))
+            yield state

@@ -2,9 +2,11 @@
 
 A flow with the detector level as condition draws truth for every event of the data, with the
 simulation's spectrum as prior. With another prior p_k in place of p_0 the posterior is that of the
-training times p_k / p_0, normalised again, so that nothing is trained anew: each change of the
-prior learns the ratio of what is unfolded to the present prior, and multiplies it in. The method of
-M. Backes et al., arXiv 2212.08674, which trains the posterior anew instead; weights by Bayes'
+training times p_k / p_0, normalised again, so that nothing is trained anew. The ratio is that of
+OmniFold's iterations (arXiv 1911.09107): their step 2 holds simulated events against themselves
+with other weights, while draws of the data held against draws of the simulation bring in the
+fluctuations of both, which every further change of the prior repeats. A prior that is the unfolded
+spectrum: M. Backes et al., arXiv 2212.08674, who train the posterior anew; weights by Bayes'
 theorem: derived here. They are shared out among the draws of one event, so that few draws keep a
 part of the prior, about one over their number.
 """
@@ -12,6 +14,7 @@ part of the prior, about one over their number.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,23 +22,25 @@ import numpy as np
 from ...seeding import derive
 from ...tables.event_table import EventTable
 from ...tables.transforms import TableTransform
-from .acceptance import Acceptance, first_scale
+from .acceptance import Acceptance
 from .inputs import UnfoldingInputs
 from .method import Method, Settings, Weighed
-from .odds import CrossFittedOdds, folds
+from .odds import folds
+from .omnifold import OmniFold
 
 CHANGES = 3
-"""Of the prior, unless told otherwise: most settle after the second, many more add noise."""
+"""Of the prior, unless told otherwise: few gain from more, which add noise."""
 
 
 class Posterior(Method):
-    """Draws for every event of the data, and one for every simulated event that passes both."""
+    """Draws for every event of the data, and iterations of OmniFold for their prior."""
 
     least_iterations = 0
 
     def _prepare(self) -> None:
         if not self.state:
-            self.state = drawn(self.inputs, self.settings, self.n_threads)
+            self.state = {"draws": drawn(self.inputs, self.settings, self.n_threads)}
+        self._prior = OmniFold(self.inputs, self.settings, self.n_threads)
 
     @property
     def rows(self) -> EventTable:
@@ -45,42 +50,19 @@ class Posterior(Method):
         return CHANGES, []
 
     def weigh(self, inputs: UnfoldingInputs, n_iterations: int) -> Weighed:
-        settings, draws, prior = self.settings, self.state["draws"], self.state["prior"]
-        trees, seed, m = settings.trees, settings.seed, inputs.data.n
-        k = len(draws) // m
-        both, passes = inputs.both, inputs.pass_truth
-        of_data = np.tile(folds(m, trees.n_folds, seed, "folds of the data"), k)
-        fold = folds(inputs.n, trees.n_folds, seed, "folds of the simulation")
-        known = Acceptance.of(inputs, settings, draws, of_data, self.n_threads)
-        signal = first_scale(inputs, settings.fakes) * inputs.weight
-        odds = CrossFittedOdds(
-            np.concatenate([draws, prior]),
-            np.concatenate([of_data, fold[both]]),
-            trees,
-            seed,
-            self.n_threads,
-        )
-        change, of_prior, of_truth = np.ones(len(draws)), np.ones(both.sum()), np.ones(passes.sum())
-        fakes_scale, grown = 1.0, []
-        weight = self._weights(inputs, known, change, fakes_scale)
-        for _ in range(n_iterations):
-            present = signal[both] * of_prior
-            log_ratio = odds.fit(
-                np.append(weight, np.zeros(len(prior))), np.append(np.zeros(len(draws)), present)
-            )
-            norm = weight.sum() / present.sum()
-            change = change * norm * np.exp(log_ratio[: len(draws)])
-            of_prior = of_prior * norm * np.exp(log_ratio[len(draws) :])
-            of_truth *= norm * np.exp(odds.predict(inputs.truth.x[passes], fold[passes]))
-            if settings.fakes == "share":
-                fakes_scale = weight.sum() / signal[both].sum()
-            weight = self._weights(inputs, known, change, fakes_scale)
-            grown.append(odds.n_trees)
-        simulation = np.where(inputs.fakes, signal * fakes_scale, 0.0)
-        if settings.fakes == "rate":
-            simulation = np.where(inputs.fakes, inputs.weight, 0.0)
-        simulation[passes] = signal[passes] * of_truth
-        return Weighed(weight / known.efficiency, simulation, {"trees": grown})
+        settings, draws, both = self.settings, self.state["draws"], inputs.both
+        fold = folds(inputs.data.n, settings.trees.n_folds, settings.seed, "folds of the data")
+        fold = np.tile(fold, len(draws) // inputs.data.n)
+        known = Acceptance.of(inputs, settings, draws, fold, self.n_threads)
+        weight = self._prior.first_weight(inputs)
+        change, first, grown = np.ones(len(draws)), weight[both].sum(), []
+        for state in islice(self._prior.iterations(inputs), n_iterations):
+            change *= state.change(draws, fold)
+            weight = state.weight
+            grown.append(list(state.n_trees))
+        fakes_scale = weight[both].sum() / first if settings.fakes == "share" else 1.0
+        of_data = self._weights(inputs, known, change, fakes_scale) / known.efficiency
+        return Weighed(of_data, weight, {"trees": grown})
 
     @staticmethod
     def _weights(
@@ -93,8 +75,8 @@ class Posterior(Method):
         return (inputs.data_weight * purity * of_event / of_event.sum(axis=0)).ravel()
 
 
-def drawn(inputs: UnfoldingInputs, settings: Settings, n_threads: int) -> dict[str, np.ndarray]:
-    """Train the flow, and draw: "draws" (k m, t) of the data, "prior" (j, t) of the simulation."""
+def drawn(inputs: UnfoldingInputs, settings: Settings, n_threads: int) -> np.ndarray:
+    """Train the flow, and draw truth (k m, t) of the data's events."""
     from ...model import FlowBDT
 
     both, seed = inputs.both, settings.seed
@@ -104,11 +86,6 @@ def drawn(inputs: UnfoldingInputs, settings: Settings, n_threads: int) -> dict[s
     executor: dict[str, Any] = {"name": "serial", "n_threads": n_threads}
     model = FlowBDT(**{"random_state": seed, "executor": executor, **settings.flow})
     model.fit(inputs.truth.take(both), cond=cond, sample_weight=inputs.weight[both])
-
-    def draws(conditions: np.ndarray, purpose: str) -> np.ndarray:
-        return model.sample(
-            len(conditions), cond=conditions, outside=None, random_state=derive(seed, purpose)
-        ).x
-
     asked = np.tile(ranks.forward(inputs.data), (settings.n_draws, 1))
-    return {"draws": draws(asked, "draws of the data"), "prior": draws(cond, "draws of the prior")}
+    purpose = derive(seed, "draws of the data")
+    return model.sample(len(asked), cond=asked, outside=None, random_state=purpose).x

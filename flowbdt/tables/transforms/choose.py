@@ -16,6 +16,7 @@ import numpy as np
 
 from ...errors import plural
 from .base import REACH
+from .printed_floats import PRINTED, number_type, single
 from .rank import Distinct, find_atoms, find_spikes, least_gap
 from .smooth import location_and_scale
 
@@ -55,15 +56,18 @@ def choose(
 ) -> Choice:
     """Choose the transform of the training values (n,) of a column, and say why.
 
-    ``dtype`` is the numpy name of the type that the column came in; ``is_category`` is true for
-    codes of texts. All of ``every`` (m,) are on a lattice that is found: by default the values,
-    else with those of rows that were set aside.
+    ``dtype`` is the numpy name of the type that the column came in, or one of `printed_floats`;
+    ``is_category`` is true for codes of texts. All of ``every`` (m,) are on a lattice that is
+    found: by default the values, else with those of rows that were set aside.
     """
     if values.min() == values.max():
         return {"name": "constant"}, "one value"
     if is_category or dtype == "bool":
         return {"name": "categorical"}, "categories"
-    distinct, kind_of_type = Distinct.of(values), np.dtype(dtype)
+    kind_of_type = number_type(dtype)
+    if dtype in PRINTED.values():  # on a lattice as floats, not as printed
+        values, every = single(values), None if every is None else single(every)
+    distinct = Distinct.of(values)
     lattice = find_lattice(distinct if every is None else Distinct.of(every), kind_of_type)
     if lattice is None and kind_of_type.kind == "f":
         return choose_continuous(values, distinct=distinct)

@@ -18,6 +18,7 @@ from .base import ColumnTransform, build_column
 from .choose import choose, straightened
 from .discrete import MOST_CLASSES, Classified, Mixed, find_repeats
 from .patterns import as_stored
+from .printed_floats import floats_of
 from .smooth import Standard
 
 ROWS_PER_CLASS = 4
@@ -105,6 +106,7 @@ class ColumnFits:
         name, dtype, every = table.names[index], table.dtypes[index], table.x[:, index]
         known = ~np.isnan(every)
         values, every = every[known & used], every[known]
+        dtype = floats_of(every, dtype)
         if not len(values):
             raise InputError(f"column {name!r} has no value in the training rows: leave it out")
         if values.min() == values.max():

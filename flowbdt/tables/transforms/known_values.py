@@ -14,6 +14,7 @@ from ..conditions import MARGIN, ConditionRanges
 from .column_fits import Column
 from .discrete import Categorical, Classified, Mixed
 from .patterns import as_stored
+from .printed_floats import number_type
 from .table_transform import TableTransform
 
 
@@ -138,7 +139,7 @@ def _check_column(column: Column, values: np.ndarray, texts: Sequence[str] | Non
                 stacklevel=4,
             )
         wrong &= ~near
-    if np.dtype(column.dtype).kind in "iub":
+    if number_type(column.dtype).kind in "iub":
         wrong |= as_stored(present, column.dtype) != present
     if not wrong.any():
         return

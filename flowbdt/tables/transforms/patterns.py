@@ -10,6 +10,7 @@ import numpy as np
 
 from ..event_table import stored_range
 from .discrete import Mixed
+from .printed_floats import PRINTED, in_digits, number_type
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,11 @@ class Pattern:
 
 def as_stored(values: np.ndarray, dtype: str) -> np.ndarray:
     """Return values as float64 that the type of the column holds exactly (rounded, in range)."""
-    kind = np.dtype(dtype)
+    kind = number_type(dtype)
     if kind.kind == "f":
-        return np.clip(values, *stored_range(dtype)).astype(kind).astype(np.float64)
+        floats = np.clip(values, *stored_range(kind.name)).astype(kind).astype(np.float64)
+        digits = [n for n, printed in PRINTED.items() if printed == dtype]
+        return in_digits(floats, *digits) if digits else floats
     if kind.kind == "b":
         return (values >= 0.5).astype(np.float64)
     if kind.kind in "iu":

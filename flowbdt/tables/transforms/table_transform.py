@@ -26,6 +26,7 @@ from .column_fits import Column, ColumnFits
 from .discrete import Classified, Mixed, codes_of
 from .joint_transform import JointTransform
 from .patterns import Pattern, as_stored
+from .printed_floats import number_type
 from .rank import Rank
 
 FORMAT = 1
@@ -169,7 +170,7 @@ class TableTransform:
         so far, and ``used`` (n,), bool, are those that count.
         """
         latent, start = self.latent_of(z), 0
-        for column in self._all_columns:
+        for column in self.all_columns:
             width = 0 if column.transform is None else column.transform.n_latent
             rank = (
                 column.transform.smooth if isinstance(column.transform, Mixed) else column.transform
@@ -370,7 +371,7 @@ class TableTransform:
         ``cond`` (n, c) are conditions in the units of the table.
         """
         x, latent = self.with_learned(x, cond), [np.empty((len(x), 0))]
-        for index, column in enumerate(self._all_columns):
+        for index, column in enumerate(self.all_columns):
             if column.transform is not None and column.transform.n_latent:
                 known, values = ~np.isnan(x[:, index]), np.ascontiguousarray(x[:, index])
                 block = np.full((len(x), column.transform.n_latent), np.nan)
@@ -381,11 +382,6 @@ class TableTransform:
     def with_learned(self, x: np.ndarray, cond: np.ndarray | None = None) -> np.ndarray:
         """Return the smooth values of rows x (n, d), and behind them the learned columns."""
         return np.hstack([self.smooth(x), self.coordinates.forward(self.by_name(x, cond), len(x))])
-
-    @property
-    def column_transforms(self) -> list[ColumnTransform | None]:
-        """The transforms of the columns of `with_learned`; None of a computed one."""
-        return [column.transform for column in self._all_columns]
 
     def by_name(self, x: np.ndarray, cond: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Return the columns (n,) of rows x (n, d) by name, as views, and conditions (n, c)."""
@@ -482,9 +478,9 @@ class TableTransform:
 
         ``cond`` (n, c) are conditions in the units of the table.
         """
-        x = np.empty((len(latent), len(self._all_columns)))
+        x = np.empty((len(latent), len(self.all_columns)))
         start = 0
-        for i, column in enumerate(self._all_columns):
+        for i, column in enumerate(self.all_columns):
             if column.transform is not None:
                 stop = start + column.transform.n_latent
                 values = column.transform.inverse(np.ascontiguousarray(latent[:, start:stop]))
@@ -558,7 +554,7 @@ class TableTransform:
         if not self.turn:
             return x
         x = x.copy()
-        columns, dtypes = self.by_name(x), {c.name: np.dtype(c.dtype) for c in self.columns}
+        columns, dtypes = self.by_name(x), {c.name: number_type(c.dtype) for c in self.columns}
         for name, values in self.turn.turned(columns, angle).items():
             columns[name][:] = as_stored(values, dtypes[name].str)
             low = self.turn.angles.get(name)
@@ -607,13 +603,13 @@ class TableTransform:
         return self._joint.names(self._column_latent_names())
 
     @property
-    def _all_columns(self) -> list[Column]:
+    def all_columns(self) -> list[Column]:
         """The columns of the table, and behind them those that are learned in their place."""
         return [*self.columns, *self._learned]
 
     def _column_latent_names(self) -> list[str]:
         names: list[str] = []
-        for column in self._all_columns:
+        for column in self.all_columns:
             k = column.transform.n_latent if column.transform is not None else 0
             names += [column.name if k == 1 else f"{column.name}:{i}" for i in range(k)]
         return names
@@ -621,7 +617,7 @@ class TableTransform:
     def describe(self) -> list[str]:
         """Return one line per column (transform, reason, range allowed) and one for all jointly."""
         lines = []
-        for column in self._all_columns:
+        for column in self.all_columns:
             if column.name == self.turn.drawn:
                 others = ", ".join(sorted(self.turn.columns - {column.name}))
                 lines.append(
@@ -653,7 +649,7 @@ class TableTransform:
 
         Print it, edit it, pass it back as ``spec``: unedited, it gives the same transform.
         """
-        spec = {c.name: c.transform.resolved() for c in self._all_columns if c.transform}
+        spec = {c.name: c.transform.resolved() for c in self.all_columns if c.transform}
         return {**spec, "joint": self._joint.resolved()}
 
     def to_json(self) -> dict[str, Any]:
@@ -715,8 +711,8 @@ class TableTransform:
                 raise FormatError("its turn is of other columns")
             if result.coordinates.names != tuple(column.name for column in result._learned):
                 raise FormatError("its learned columns are not those of its coordinates")
-            for column in result._all_columns:
-                if not column.low <= column.high or np.dtype(column.dtype).kind not in "fiub":
+            for column in result.all_columns:
+                if not column.low <= column.high or number_type(column.dtype).kind not in "fiub":
                     raise FormatError(f"column {column.name!r} has an impossible range or type")
             result.conditions = tuple(data.get("conditions") or ())
             result.ordered_relations = order_relations(

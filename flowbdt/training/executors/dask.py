@@ -31,6 +31,9 @@ CLUSTERS = {
 }
 """Name -> module and class; its parameters are those of the class."""
 
+PATIENT = {"distributed.deploy.lost-worker-timeout": "1 hour"}
+"""A local worker that dies is started anew; after 15 s, Dask's default, nobody did any more."""
+
 
 @EXECUTORS.register("dask")
 @dataclass
@@ -86,9 +89,9 @@ class Dask(Executor):
             jobs = {submit(one, self.n_threads): one for one in batches}
             while jobs:
                 for job in self._ended(client, jobs):
-                    batch, error = jobs.pop(job), _exception(job)
-                    if error is None:
-                        yield from job.result()
+                    batch, done = jobs.pop(job), self._outcome(job)
+                    if isinstance(done, list):
+                        yield from done
                         continue
                     # the worker died: what a job itself raises is in its report
                     for number in batch:
@@ -96,7 +99,7 @@ class Dask(Executor):
                         if report is None and len(batch) > 1 and job.done():
                             jobs[submit((number,), self.n_threads)] = (number,)  # alone
                         else:
-                            yield report or failed(kind, folder, number, error)
+                            yield report or failed(kind, folder, number, done)
 
     def _ended(self, client: Any, jobs: Mapping[Any, Any]) -> list[Any]:
         """Return jobs that have ended, or all once workers started here are gone for good.
@@ -104,15 +107,31 @@ class Dask(Executor):
         Workers of a batch system may wait in its queue, and others may join a scheduler later.
         """
         distributed = _module("distributed")
+        absent = False
         while True:
             with contextlib.suppress(TimeoutError):
                 first = {"timeout": self.connect_s, "return_when": "FIRST_COMPLETED"}
                 return list(distributed.wait(list(jobs), **first).done)
-            if self.address is None and self._cluster == "local" and not client.nthreads():
+            before, absent = absent, not client.nthreads()
+            if self.address is None and self._cluster == "local" and before and absent:
                 return list(jobs)
+
+    def _outcome(self, job: Any) -> list[dict[str, Any]] | BaseException:
+        """Return the reports of a job that has ended, or why there are none."""
+        if not job.done():
+            return RunError("all workers of the cluster have died")
+        try:
+            reports: list[dict[str, Any]] = job.result(timeout=self.connect_s)
+            return reports
+        except TimeoutError:  # Dask waits until somebody does it anew
+            return RunError("its worker died before it handed over the reports")
+        except Exception as error:
+            return error
 
     def _client(self, distributed: Any, stack: contextlib.ExitStack) -> Any:
         if self.address is None:
+            if self._cluster == "local":
+                stack.enter_context(_module("dask").config.set(PATIENT))
             return distributed.Client(stack.enter_context(self._started()))
         try:
             return distributed.Client(self.address, timeout=self.connect_s)
@@ -128,7 +147,7 @@ class Dask(Executor):
         module, name = CLUSTERS[self._cluster]
         parameters = self._parameters
         if module == "distributed":
-            local = {"n_workers": self.n_jobs, "threads_per_worker": 1, "dashboard_address": None}
+            local = {"n_workers": self.n_jobs, "threads_per_worker": 1, "dashboard_address": ":0"}
             return getattr(_module(module), name)(**{**local, **parameters})
         one = {"cores": 1, "processes": 1}
         try:
@@ -139,11 +158,6 @@ class Dask(Executor):
             raise ConfigError(f"executor.cluster {self._cluster!r}: {error}") from error
         cluster.scale(jobs=self.n_jobs)
         return cluster
-
-
-def _exception(job: Any) -> BaseException | None:
-    """Return what a job raised, also if no worker is left to end it."""
-    return job.exception() if job.done() else RunError("all workers of the cluster have died")
 
 
 def _prologue(parameters: Mapping[str, Any]) -> dict[str, list[str]]:
