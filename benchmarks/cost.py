@@ -58,6 +58,7 @@ FITS = (
     (10_000, 60, "balanced"),
     (3_000, 166, "balanced"),
     (3_000, 368, "fast"),
+    (1_000_000, 12, "balanced"),
 )
 """Rows, columns and preset of whole fits."""
 

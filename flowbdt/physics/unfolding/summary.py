@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ...errors import plural
 from ...evaluation.metrics import quantile_edges
 from .inputs import UnfoldingInputs
 from .iterations import MORE
@@ -74,7 +75,7 @@ def as_text(result: Unfolded, edges: Edges, errors: UnfoldingErrors | None = Non
     lines = [
         f"{events['simulation']} simulated events, {events['misses']} misses,"
         f" {events['fakes']} fakes; data {events['data']}, background {events['background']}",
-        f"{result.settings.method}: {record['iterations']} iterations",
+        f"{result.settings.method}: {plural(record['iterations'], 'iteration')}",
     ]
     if "tradeoff" in record:
         lines.append("iterations   chi2/bin of data held out   unfolded   worth   change")
@@ -94,7 +95,7 @@ def as_text(result: Unfolded, edges: Edges, errors: UnfoldingErrors | None = Non
     lines += [f"  {name}: {value:.2f}" for name, value in closure.items()]
     for name, found in content["spectra"].items():
         parts: dict[str, list[float]] = found.get("errors", {})
-        lines.append(f"{name}: unfolded events in bins" + (", errors of" if parts else ""))
+        lines.append(f"{name}: unfolded events in bins" + (", errors by part" if parts else ""))
         lines += [f"{'events':>42}" + "".join(f" {part:>11}" for part in parts)]
         for i, value in enumerate(found["unfolded"]):
             low, high = found["edges"][i : i + 2]
