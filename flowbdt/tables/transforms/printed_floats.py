@@ -45,13 +45,15 @@ def floats_of(values: np.ndarray, dtype: str) -> str:
     """Return a type of a column of ``dtype`` that holds its known values (n,): the narrowest."""
     if dtype != "float64":
         return dtype
-    longer = values[in_digits(values, 7) != values]
-    if longer.size < FEWEST or (longer == np.rint(longer)).all():
-        return dtype
     for kind, digits in ((SINGLE, 0), *((kind, digits) for digits, kind in PRINTED.items())):
-        if all(_are_floats(some, digits) for some in (longer[:100], values)):
-            return kind
+        if all(_are_floats(some, digits) for some in (values[:100], values)):
+            return kind if _needs_floats(values) else dtype
     return dtype
+
+
+def _needs_floats(values: np.ndarray) -> bool:
+    longer = values[in_digits(values, 7) != values]
+    return longer.size >= FEWEST and bool((longer != np.rint(longer)).any())
 
 
 def _are_floats(values: np.ndarray, digits: int) -> bool:
