@@ -27,9 +27,9 @@ def number_type(dtype: str) -> np.dtype:
 
 
 def single(values: np.ndarray) -> np.ndarray:
-    """Return values in single precision, as float64."""
-    with np.errstate(over="ignore"):
-        return values.astype(np.float32).astype(np.float64)
+    """Return values in single precision, at most the largest of these, as float64."""
+    largest = float(np.finfo(np.float32).max)
+    return np.clip(values, -largest, largest).astype(np.float32).astype(np.float64)
 
 
 def in_digits(values: np.ndarray, digits: int) -> np.ndarray:
