@@ -34,6 +34,19 @@ def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
+def proposed(frame: Any) -> dict[str, Any]:
+    """Return the settings that ``flowbdt init`` writes for a table: particles, relations, cuts."""
+    from flowbdt import EventTable
+    from flowbdt.tables.proposals.proposed_settings import Proposals
+
+    found = Proposals.of(EventTable.of(frame))
+    return {
+        "particles": found.particles,
+        "relations": [one.text for one in found.relations if one.exact],
+        "require": [cut.text for cut in found.cuts],
+    }
+
+
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return rows as aligned text; numbers with four significant digits."""
     names = list(dict.fromkeys(name for row in rows for name in row))

@@ -121,15 +121,25 @@ def joined(events: EventTable) -> EventTable:
 
 
 def judged(
-    name: str, events: EventTable, settings: Mapping[str, Any], swapped: bool
+    name: str, events: EventTable, settings: Mapping[str, Any], crossed: bool
 ) -> dict[str, Any]:
-    """Fit half of a table, generate the other half given its conditions, and compare."""
+    """Fit half of a table, generate the other half given its conditions, and compare.
+
+    ``crossed`` does so with either half, and compares all events at once: a difference between the
+    halves by chance makes one width too large and another too small.
+    """
     half, start = events.n // 2, time.process_time()
     halves = events.take(slice(0, half)), events.take(slice(half, None))
-    train, test = halves[::-1] if swapped else halves
-    model = FlowBDT(random_state=1, **settings).fit(train)
+    models = [FlowBDT(random_state=1, **settings).fit(one) for one in halves[: 1 + crossed]]
     cost = time.process_time() - start
-    made = model.sample(test.n, cond=test.cond, random_state=2)
+    given = halves[::-1][: 1 + crossed]
+    test = EventTable.concatenate(given)
+    made = EventTable.concatenate(
+        [
+            model.sample(one.n, cond=one.cond, random_state=2)
+            for model, one in zip(models, given, strict=True)
+        ]
+    )
     # of other rows: a judge would know equal conditions again
     apart = [one.take(slice(i, None, 2)) for i, one in enumerate((test, made))]
     auc = evaluate(*map(joined, apart), metrics=["auc_gb"], seed=5).get("auc_gb")
@@ -145,7 +155,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of the Z + jets files")
     parser.add_argument("--relative", default="auto,none", help="settings to compare")
     parser.add_argument("--tables", help="some of the tables, with commas")
-    parser.add_argument("--swapped", action="store_true", help="train on the second half")
+    parser.add_argument("--crossed", action="store_true", help="either half by the other")
     parser.add_argument("--quick", action="store_true", help="2,000 rows, preset fast")
     given = parser.parse_args()
     tables: dict[str, Callable[[], EventTable]] = {
@@ -163,7 +173,7 @@ def main() -> None:
             events = tables[name]()
             if given.quick:
                 events, settings["preset"] = events.take(slice(0, 2_000)), "fast"
-            found = in_fresh_process(judged, name, events, settings, given.swapped)
+            found = in_fresh_process(judged, name, events, settings, given.crossed)
             rows += found["rows"]
             summaries.append(found["summary"])
         print(f"relative={relative}", table(rows), table(summaries), sep="\n")

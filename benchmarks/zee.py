@@ -26,8 +26,6 @@ from flowbdt import EventTable, FlowBDT, evaluate
 from flowbdt.physics import ZToEE
 from flowbdt.tables.formulas.expressions import Expression
 from flowbdt.tables.formulas.particles import proposed_particles, read_particles
-from flowbdt.tables.proposals.found_relations import find_relations
-from flowbdt.tables.proposals.proposed_cuts import proposed_cuts
 
 COLUMNS = tuple(f"{name}{i}" for i in (1, 2) for name in ("pt", "eta", "phi", "Q", "type"))
 JUDGES = ("auc_gb", "auc_mlp", "auc_residual")
@@ -63,16 +61,10 @@ def figures_of(frame: pd.DataFrame) -> dict[str, float]:
 
 def run(train: pd.DataFrame, test: pd.DataFrame, coordinates: str) -> dict[str, Any]:
     """Fit, generate and judge."""
-    table = EventTable.of(train)
-    particles = proposed_particles(table.names)
-    relations = [one.text for one in find_relations(table, particles) if one.exact]
-    cuts = [cut.text for cut in proposed_cuts(table, particles, relations)]
-    start = time.process_time()
+    settings, start = common.proposed(train), time.process_time()
     model = FlowBDT(
-        particles=particles,
         coordinates=coordinates,
-        relations=relations,
-        require=cuts,
+        **settings,
         executor={"name": "serial", "n_threads": 1},
         random_state=1,
     ).fit(train)
@@ -81,7 +73,7 @@ def run(train: pd.DataFrame, test: pd.DataFrame, coordinates: str) -> dict[str, 
     start = time.process_time()
     new = model.sample(len(test), random_state=2)
     row: dict[str, Any] = {
-        "columns": len(table.names),
+        "columns": train.shape[1],
         "coordinates": coordinates,
         "fit CPU s": fit_s,
         "us per event": 1e6 * (time.process_time() - start) / len(test),
@@ -97,7 +89,7 @@ def run(train: pd.DataFrame, test: pd.DataFrame, coordinates: str) -> dict[str, 
     for name in JUDGES:
         row[name] = scores.get(name).value
         row[f"{name} floor"] = scores.get(name).floor
-    print(f"{relations} {cuts}")
+    print(f"{settings['relations']} {settings['require']}")
     return row
 
 

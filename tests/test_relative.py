@@ -51,7 +51,7 @@ CHOSEN = {"pt": "ratio true_pt", "y": "difference true_y", "phi": "angle true_ph
 @pytest.mark.parametrize("centre", [0.0, np.pi])
 def test_answers_are_paired_with_what_they_answer_to(centre):
     table = answers(centre=centre)
-    assert chosen(table) == CHOSEN
+    assert chosen(table) == chosen(table.take(slice(0, 400))) == CHOSEN
     assert chosen(table, ["pt", "phi"]) == {"y": CHOSEN["y"]}
 
 
@@ -71,9 +71,9 @@ def test_the_rejection_sees_what_is_learned_and_what_follows_a_condition(model):
     assert seen == [(*model.flow().observables.names, "wide minus true_y"), ()]
 
 
-def test_noise_has_no_pairs():
-    rng = np.random.default_rng(1)
-    n, found = 1500, []
+@pytest.mark.parametrize("n", [350, 1500])
+def test_noise_has_no_pairs(n):
+    rng, found = np.random.default_rng(1), []
     for _ in range(10):
         a, phi = rng.lognormal(size=n) + 1.0, rng.uniform(-np.pi, np.pi, n)
         made = {
@@ -99,7 +99,7 @@ def test_columns_that_would_lose_something_stay_as_they_are():
     assert chosen(EventTable.of(columns, cond={"y": y})) == {}
     assert chosen(EventTable.of({"near": near}, cond={"y": y})) == {"near": "difference y"}
     assert chosen(EventTable.of({"near": near}, cond={"y": np.where(y > 2, np.nan, y)})) == {}
-    assert chosen(EventTable.of({"near": near}, cond={"y": y}).take(slice(0, 900))) == {}
+    assert chosen(EventTable.of({"near": near}, cond={"y": y}).take(slice(0, 250))) == {}
 
 
 def test_sharp_ends_are_kept_by_what_is_relative():

@@ -57,6 +57,8 @@ SHAPE = [
 one of a single particle has no width."""
 GIRTH = "girth = hypot(Jet_pt * sqrt(Jet_width), 0.1)"
 """The mass of a jet of this width, but for a factor near one half."""
+PAIR = "pair = Jet_pt * Jet_width / sqrt(2 * maximum(1 - Jet_ptD**2, 1e-6)) / girth"
+"""The mass of two particles of this width and ptD, in units of it."""
 
 
 def _jet(*endings: str) -> list[str]:
@@ -107,7 +109,7 @@ CHAIN: dict[str, Any] = {
                 },
                 {
                     "columns": _jet("mass"),
-                    "conditions": ["GenJet_pt", "GenJet_mass", GIRTH, *MEASURED],
+                    "conditions": ["GenJet_pt", "GenJet_mass", GIRTH, PAIR, *MEASURED],
                     "model": {"relative": {"Jet_mass": "ratio girth"}},
                 },
             ],

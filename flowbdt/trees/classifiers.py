@@ -52,7 +52,13 @@ SMALL = Growth(
     (2, 4, 6),
     400,
     15,
-    {"learning_rate": 0.1, "reg_lambda": 1.0, "subsample": 0.7, "colsample_bynode": 0.5},
+    {
+        "learning_rate": 0.1,
+        "reg_lambda": 1.0,
+        "subsample": 0.7,
+        "colsample_bynode": 0.5,
+        "min_child_weight": 0.1,  # of p (1 - p): the usual 1 is 40 rows where a value is rare
+    },
 )
 """Small tables ask for their own depth: 2 on congress, 6 on tic-tac-toe and car."""
 

@@ -28,8 +28,12 @@ IN = " in "
 
 EXAMPLE = "{sim_pt: ratio gen_pt, sim_phi: difference gen_phi}"
 
-FEWEST, MOST = 1_000, 20_000
-"""Training rows from which on pairings are chosen, and how many are looked at."""
+FEWEST, MOST = 300, 20_000
+"""Training rows from which on pairings are chosen, and how many are looked at. In 20 samples of
+350 rows of Z + jets, a calorimeter and an angle 18, 20 and 20 times as for all rows, no others."""
+
+TURN_ROWS = 1_000
+"""Rows from which on the ends of a turn must be sharp for an angle to be one."""
 
 BINS = 16
 """Of the condition, of equal counts, in each of which the spread is taken."""
@@ -221,7 +225,7 @@ def _with_ends(kind: str, column: str, condition: str, values: np.ndarray) -> Re
     A difference keeps them positive, too.
     """
     known = values[~np.isnan(values)]
-    is_hard = hard_edges(known) if len(known) >= FEWEST else {"low": False, "high": False}
+    is_hard = hard_edges(known)
     low = float(known.min()) if is_hard["low"] else None
     if low is None and kind == "difference" and known.min() >= 0:
         low = 0.0
@@ -234,7 +238,7 @@ def _fills_a_turn(values: np.ndarray) -> bool:
     known = values[~np.isnan(values)]
     if _angle("", "", known) is None or np.ptp(known) < 0.98 * 2 * np.pi:
         return False
-    return known.size < FEWEST or all(hard_edges(known).values())
+    return known.size < TURN_ROWS or all(hard_edges(known).values())
 
 
 # ---- by itself

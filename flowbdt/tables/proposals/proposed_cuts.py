@@ -29,6 +29,9 @@ NEAR_ZERO = 0.12
 """Of the median: positive numbers that begin below have no edge there but their end."""
 EDGE_ROWS = 1000
 """Rows from which ends are told: with 400, 1 in 100 normal tails looked like an edge."""
+SURE = 0.25
+"""Rows expected beyond an end that is called an edge, over those that tell, see `hard_edges`: with
+fewer, one rapidity of Z bosons or jets in 20 to 100, which has no end, had a cut."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +100,9 @@ def _edges(text: str, columns: Mapping[str, Any], particles: Particles) -> Itera
         return
     if choose_continuous(values)[0]["name"] == "circular":
         return
-    found = hard_edges(values)
+    found = hard_edges(values, SURE)
     ends: dict[str, float] = {}
-    beyond = ""
+    beyond, is_sharp = "", True
     for side, sign in (("low", -1.0), ("high", 1.0)):
         rising = np.sort(sign * values)
         scales = [values, np.log(values)] if values.min() > 0 else [values]
@@ -109,6 +112,7 @@ def _edges(text: str, columns: Mapping[str, Any], particles: Particles) -> Itera
         if side == "low" and _begins_at_zero(values):
             continue
         ends[side] = sign * _outwards(rising)
+        is_sharp &= found[side]
         beyond += _stray(rising, sign)
     if not ends:
         return
@@ -121,7 +125,9 @@ def _edges(text: str, columns: Mapping[str, Any], particles: Particles) -> Itera
         cut = f"{text} {less['low'].replace('<', '>')} {ends['low']:.10g}"
     else:
         cut = f"{text} {less['high']} {ends['high']:.10g}"
-    yield ProposedCut(cut, ("a sharp edge" if len(ends) == 1 else "sharp edges") + beyond)
+    what = "sharp" if is_sharp else "smeared"
+    reason = f"a {what} edge" if len(ends) == 1 else f"{what} edges"
+    yield ProposedCut(cut, reason + beyond)
 
 
 def _begins_at_zero(values: np.ndarray) -> bool:

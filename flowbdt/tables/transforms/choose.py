@@ -286,7 +286,7 @@ def shape(values: np.ndarray) -> tuple[float, float]:
     return float(np.mean(z**3)), float(np.mean(z**4) - 3)
 
 
-def hard_edges(values: np.ndarray) -> dict[str, bool]:
+def hard_edges(values: np.ndarray, beyond: float = 0.0) -> dict[str, bool]:
     """Return on which sides the density ends abruptly (a cut or a physical limit).
 
     With the outermost k values as a sample of a density like exp(a d) in the distance d from the
@@ -298,16 +298,18 @@ def hard_edges(values: np.ndarray) -> dict[str, bool]:
     100 of those that end as x^4 does, most of those that end as x does; of a normal cut at 2.5
     standard deviations 82 (100) of 100, at 3 two (93). Where a logarithm suits the column it must
     be an edge in the logarithm too: the lower end of a broad log-normal looks like one.
+    ``beyond`` asks for more rows, by the share of the k.
     Truncated tails in general: Aban, Meerschaert, Panorska, J. Am. Stat. Assoc. 101 (2006) 270.
     """
     k = int(np.clip(values.size // 10, 20, 200))
     if values.size < 10 * k:
         return {"low": False, "high": False}
+    rows = max(BEYOND, beyond * k)
     order = np.sort(values) / np.abs(values).max()
     scales = [order, np.log(order)] if log_suits(values) else [order]
     return {
-        "low": all(_is_cut(scale[: k + 1] - scale[0]) for scale in scales),
-        "high": all(_is_cut(scale[-1] - scale[: -k - 2 : -1]) for scale in scales),
+        "low": all(_is_cut(scale[: k + 1] - scale[0], rows) for scale in scales),
+        "high": all(_is_cut(scale[-1] - scale[: -k - 2 : -1], rows) for scale in scales),
     }
 
 
@@ -320,11 +322,11 @@ def ends_at(end: float, values: np.ndarray) -> bool:
     return _is_cut(np.append(0.0, nearest))
 
 
-def _is_cut(distance: np.ndarray) -> bool:
+def _is_cut(distance: np.ndarray, beyond: float = BEYOND) -> bool:
     """Return whether distances (k + 1,) from the extreme value, rising from 0, show an edge."""
     n_near = distance.size - 1
     third = n_near // 3
-    return _is_flat(distance, n_near, BEYOND) and (
+    return _is_flat(distance, n_near, beyond) and (
         third < 30 or _is_flat(distance, third, np.sqrt(third))
     )
 

@@ -27,9 +27,9 @@ def number_type(dtype: str) -> np.dtype:
 
 
 def single(values: np.ndarray) -> np.ndarray:
-    """Return values in single precision, as float64."""
-    with np.errstate(over="ignore"):
-        return values.astype(np.float32).astype(np.float64)
+    """Return values in single precision, at most the largest of these, as float64."""
+    largest = float(np.finfo(np.float32).max)
+    return np.clip(values, -largest, largest).astype(np.float32).astype(np.float64)
 
 
 def in_digits(values: np.ndarray, digits: int) -> np.ndarray:
@@ -45,13 +45,15 @@ def floats_of(values: np.ndarray, dtype: str) -> str:
     """Return a type of a column of ``dtype`` that holds its known values (n,): the narrowest."""
     if dtype != "float64":
         return dtype
-    longer = values[in_digits(values, 7) != values]
-    if longer.size < FEWEST or (longer == np.rint(longer)).all():
-        return dtype
     for kind, digits in ((SINGLE, 0), *((kind, digits) for digits, kind in PRINTED.items())):
-        if all(_are_floats(some, digits) for some in (longer[:100], values)):
-            return kind
+        if all(_are_floats(some, digits) for some in (values[:100], values)):
+            return kind if _needs_floats(values) else dtype
     return dtype
+
+
+def _needs_floats(values: np.ndarray) -> bool:
+    longer = values[in_digits(values, 7) != values]
+    return longer.size >= FEWEST and bool((longer != np.rint(longer)).any())
 
 
 def _are_floats(values: np.ndarray, digits: int) -> bool:

@@ -34,9 +34,9 @@ MAX_WHITENED = 64
 """Above this number of latent columns "auto" standardises instead of whitening."""
 MOST_HOT = 40
 """Columns of `TableTransform.one_hot`."""
-FAR = 2.0
-"""Widths of its training range that a computed column may lie beyond it. Of real rows, ten times as
-many as a training, at most 2e-5 of momenta and masses do, 1e-4 of ratios of the heaviest tails.
+FAR = 0.5
+"""Widths of its training range that a computed column may lie beyond it. Of real rows at most .4 in
+n of momenta and masses do, where n have been trained on, and .7 in n of the heaviest tails.
 """
 NARROW = 1e-3
 """Least such width, in units of the largest value: less may be rounding."""
