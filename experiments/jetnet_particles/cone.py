@@ -17,7 +17,7 @@ from flowbdt.physics.jets import Constituents
 from flowbdt.tables.formulas.particles import wrapped
 
 COMMON = 0.99
-BEYOND = 1.03
+BEYOND = 1.05
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Cone:
     def of(cls, jets: Constituents) -> tuple[Cone, np.ndarray]:
         """Return the cone of these jets and which (n,) are inside.
 
-        It reaches 3% beyond the widest particle of 99% of the jets; what lies farther out, some
+        It reaches 5% beyond the widest particle of 99% of the jets; what lies farther out, some
         per mille, is there by the mass of a slow particle, which moves its eta and not its
         rapidity.
         """
