@@ -34,7 +34,8 @@ def _one(n_rows: int, n_numbers: int, seen: list[int], n: int) -> tuple[float, f
     """Return the cost of a column of ``n`` values that sees numbers and codes of columns."""
     small = n_rows * n <= classifiers.LITTLE_WORK
     growth = classifiers.SMALL if small else classifiers.LARGE
-    bins = 256 * n_numbers + sum(min(k, 256) for k in seen)
+    most_bins = int(growth.parameters["max_bin"])
+    bins = most_bins * n_numbers + sum(min(k, most_bins) for k in seen)
     width = max(n_numbers + len(seen), 1)
 
     def grown(rounds: int, depth: int, rows: int, held: int = 0) -> Cost:
