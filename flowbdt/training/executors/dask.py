@@ -40,6 +40,8 @@ PATIENT = {"distributed.deploy.lost-worker-timeout": "1 hour"}
 class Dask(Executor):
     """Every job is a task of Dask, which starts it anew if its worker dies: one step, or several.
 
+    Steps that workers die with again and again have another try at the end, one by one.
+
     Workers must see the run folder under the same path, and use the same package versions. In one
     worker process one job runs at a time: give workers one thread each, or more with ``n_threads``.
 
@@ -87,7 +89,11 @@ class Dask(Executor):
             once = {"pure": False, "retries": self.retries}
             submit = functools.partial(client.submit, attempt_batch, kind, folder, **once)
             jobs = {submit(one, self.n_threads): one for one in batches}
-            while jobs:
+            suspects, alone = list[int](), False
+            while jobs or suspects:
+                if not jobs:
+                    alone, one = True, (suspects.pop(0),)
+                    jobs = {submit(one, self.n_threads): one}
                 for job in self._ended(client, jobs):
                     batch, done = jobs.pop(job), self._outcome(job)
                     if isinstance(done, list):
@@ -96,8 +102,8 @@ class Dask(Executor):
                     # the worker died: what a job itself raises is in its report
                     for number in batch:
                         report = kind.report(run, number)
-                        if report is None and len(batch) > 1 and job.done():
-                            jobs[submit((number,), self.n_threads)] = (number,)  # alone
+                        if report is None and job.done() and not alone:
+                            suspects.append(number)  # or another job that its worker had
                         else:
                             yield report or failed(kind, folder, number, done)
 
