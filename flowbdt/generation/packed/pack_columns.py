@@ -114,9 +114,8 @@ def expression_arrays(
 
 def storage(dtype: str) -> tuple[int, float, float]:
     """Return how a column of this type is stored, and its least and largest value."""
-    for code, printed in zip(arrays.PRINTED, PRINTED.values(), strict=True):
-        if printed == dtype:
-            return code, *stored_range("float32")
+    if dtype in PRINTED:
+        return arrays.PRINTED[list(PRINTED).index(dtype)], *stored_range("float32")
     kind = np.dtype(dtype)
     if kind.kind == "f" and kind.itemsize in (4, 8):
         return (arrays.SINGLE if kind.itemsize == 4 else arrays.AS_IS), *stored_range(dtype)

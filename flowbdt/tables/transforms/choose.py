@@ -65,7 +65,7 @@ def choose(
     if is_category or dtype == "bool":
         return {"name": "categorical"}, "categories"
     kind_of_type = number_type(dtype)
-    if dtype in PRINTED.values():  # on a lattice as floats, not as printed
+    if dtype in PRINTED:  # on a lattice as floats, not as printed
         values, every = single(values), None if every is None else single(every)
     distinct = Distinct.of(values)
     lattice = find_lattice(distinct if every is None else Distinct.of(every), kind_of_type)

@@ -83,8 +83,7 @@ def as_stored(values: np.ndarray, dtype: str) -> np.ndarray:
     kind = number_type(dtype)
     if kind.kind == "f":
         floats = np.clip(values, *stored_range(kind.name)).astype(kind).astype(np.float64)
-        digits = [n for n, printed in PRINTED.items() if printed == dtype]
-        return in_digits(floats, *digits) if digits else floats
+        return in_digits(floats, PRINTED[dtype]) if dtype in PRINTED else floats
     if kind.kind == "b":
         return (values >= 0.5).astype(np.float64)
     if kind.kind in "iu":

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 SINGLE = "float32"
-PRINTED = {8: "float32 of 8 digits", 9: "float32 of 9 digits"}
-"""Types of columns by the significant digits that floats were printed with."""
+PRINTED = {"float32 of 8 digits": 8, "float32 of 9 digits": 9}
+"""Types of columns, with the significant digits that floats were printed with."""
 
 FEWEST = 20
 """Numbers of more than seven digits that must be such floats: one of eight digits often is."""
@@ -45,7 +45,7 @@ def floats_of(values: np.ndarray, dtype: str) -> str:
     """Return a type of a column of ``dtype`` that holds its known values (n,): the narrowest."""
     if dtype != "float64":
         return dtype
-    for kind, digits in ((SINGLE, 0), *((kind, digits) for digits, kind in PRINTED.items())):
+    for kind, digits in {SINGLE: 0, **PRINTED}.items():
         if all(_are_floats(some, digits) for some in (values[:100], values)):
             return kind if _needs_floats(values) else dtype
     return dtype
