@@ -28,6 +28,15 @@ SMALL = {
     "random_state": 1,
 }
 RNG = np.random.default_rng(0)
+STATE = RNG.bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def same_numbers():
+    """What a test draws does not depend on the tests that its process ran before."""
+    RNG.bit_generator.state = STATE
+
+
 NORMAL = RNG.normal(size=4000)
 WITH_LIMIT = np.where(NORMAL < -1, 0.0, np.exp(NORMAL))
 
@@ -108,7 +117,7 @@ def log_normal(x, mean, cov):
 
 @pytest.fixture(scope="module")
 def gaussian():
-    x = RNG.multivariate_normal(MEAN, COV, 2000)
+    x = np.random.default_rng(1).multivariate_normal(MEAN, COV, 2000)
     return FlowBDT(**SMALL, density=True).fit(x)
 
 
@@ -151,13 +160,14 @@ def test_ratio_learns_what_the_closed_form_lacks():
 @pytest.fixture(scope="module")
 def mixed():
     """Rows of a condition, an atom, a category, a count, a relation, and missing values."""
+    rng = np.random.default_rng(2)
     n = 4300  # classifiers of larger tables look for fewer settings
-    c = RNG.uniform(0, 1, n)
-    kind = np.where(RNG.random(n) < 0.3 + 0.4 * c, "a", "b")
-    x = RNG.normal(np.where(kind == "a", 1.0, -1.0) + c, 0.5)
-    y = np.where(RNG.random(n) < 0.25, 0.0, np.exp(RNG.normal(size=n)))
-    k = RNG.poisson(30, n)
-    m = np.where(RNG.random(n) < 0.2, np.nan, RNG.normal(size=n))
+    c = rng.uniform(0, 1, n)
+    kind = np.where(rng.random(n) < 0.3 + 0.4 * c, "a", "b")
+    x = rng.normal(np.where(kind == "a", 1.0, -1.0) + c, 0.5)
+    y = np.where(rng.random(n) < 0.25, 0.0, np.exp(rng.normal(size=n)))
+    k = rng.poisson(30, n)
+    m = np.where(rng.random(n) < 0.2, np.nan, rng.normal(size=n))
     return pd.DataFrame({"kind": kind, "x": x, "y": y, "k": k, "m": m, "twice": 2 * x, "c": c})
 
 
