@@ -253,7 +253,7 @@ class ModelConfig:
             "card",
             "preset",
             "n_replicas",
-            *(() if self.particles else ("coordinates",)),
+            *(() if self.known_particles else ("coordinates",)),
         ]
         left_out += [name for name in (*NONE, "relative") if getattr(self, name) == "auto"]
         names = [name for name in names if name not in left_out]

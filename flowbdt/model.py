@@ -119,7 +119,7 @@ class FlowBDT(BaseEstimator):
         declared particles, and not the common turn of an event where it is a symmetry, so that
         masses and angles survive; 'columns' learns their columns as they stand
     require : cuts such as ``"pt2 > 25"`` that hold in every training row and every generated event:
-        others are drawn anew. 'auto' for the sharp edges of particles; () for none
+        others are drawn anew. 'auto' for sharp edges and orders of particles; () for none
     relative : columns learned relative to a condition, such as ``{"sim_pt": "ratio gen_pt",
         "sim_phi": "difference gen_phi"}``; angles that fill a turn by difference on the circle, as
         'angle' says of any; ``"difference gen_phi in width"``: in units of another condition.

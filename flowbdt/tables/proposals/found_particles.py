@@ -46,7 +46,7 @@ def _is_momentum(one: Particle, table: EventTable) -> bool:
     """Return whether the numbers of a particle are those of a momentum.
 
     It can be learned in coordinates of particles; its azimuths fill one turn, its pseudorapidities
-    are those of a collider; a mass is not negative; and an energy is not below the momentum of its
+    are those of a collider; pT and mass are not negative; and an energy is not below the momentum of its
     own event, as it would be with that of another one.
     """
     if why_not_learned(one, table):
@@ -60,7 +60,8 @@ def _is_momentum(one: Particle, table: EventTable) -> bool:
         return False
     if np.abs(pseudorapidity(momenta)).max() > FURTHEST:
         return False
-    if isinstance(mass := one.components.get("mass", 0.0), str) and known.column(mass).min() < 0:
+    sizes = [one.components.get(key) for key in ("pt", "mass")]
+    if any(known.column(name).min() < 0 for name in sizes if isinstance(name, str)):
         return False
     size = np.linalg.norm(momenta[:, 1:], axis=1)
     return "e" not in one.components or is_surprising(momenta[:, 0], size, 1)

@@ -29,6 +29,10 @@ NEAR_ZERO = 0.12
 """Of the median: positive numbers that begin below have no edge there but their end."""
 EDGE_ROWS = 1000
 """Rows from which ends are told: with 400, 1 in 100 normal tails looked like an edge."""
+SHARP_ROWS = 2000
+"""Rows from which nobody needs to look at a sharp end: of flat distributions whose ends are smeared
+by an eighth of their half width 9% had one with 1,000 rows, .5% with 2,000, none of 400 with 3,000;
+of eight other shapes, from normal to Breit-Wigner, none of 100 to 200 with 1,000 to 20,000."""
 SURE = 0.25
 """Rows expected beyond an end that is called an edge, over those that tell, see `hard_edges`: with
 fewer, one rapidity of Z bosons or jets in 20 to 100, which has no end, had a cut."""
@@ -53,7 +57,8 @@ def proposed_cuts(
     Looked at are what the transforms of single columns do not keep by themselves: pT, |eta|, masses
     and distances of particles, columns that ``relations`` compute, pairs of columns in order, and
     energies above momenta. An edge is one as `hard_edges` has it, or smeared; it is moved outwards
-    to a round number nearer than a few rows are to each other. With ``only_sharp`` no others.
+    to a round number nearer than a few rows are to each other. ``only_sharp`` leaves out smeared
+    edges, energies, and orders of columns other than those of particles.
     """
     known = read_particles(particles)
     parsed = [Relation.parse(text, known) for text in relations]
@@ -61,7 +66,9 @@ def proposed_cuts(
     texts = _expressions(table, known, parsed)
     cuts = [cut for text in texts for cut in _edges(text, columns, known, not only_sharp)]
     if only_sharp:
-        return cuts
+        momenta = {name for one in known.values() for name in one.sources}
+        ordered = table.select([name for name in table.names if name in momenta])
+        return [*cuts, *ordered_columns(ordered, parsed, known)]
     return [*cuts, *_energies(columns, known), *ordered_columns(table, parsed, known)]
 
 
@@ -101,8 +108,10 @@ def _edges(
     """Yield the cut at the ends of an expression, sharp ones, and with ``smears`` smeared ones."""
     every = Expression.parse(text, "cut", particles).numbers(columns)
     values = every[~np.isnan(every)]
-    few = len(values) < EDGE_ROWS or len(np.unique(values)) <= FEW_VALUES
-    if few or not np.isfinite(values).all():
+    fewest = EDGE_ROWS if smears else SHARP_ROWS
+    if len(values) < fewest or len(np.unique(values)) <= FEW_VALUES:
+        return
+    if not np.isfinite(values).all():
         return
     if choose_continuous(values)[0]["name"] == "circular":
         return

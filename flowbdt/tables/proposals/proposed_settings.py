@@ -63,9 +63,9 @@ class Proposals:
 def found_settings(table: EventTable, config: ModelConfig) -> dict[str, Any]:
     """Return what the rows of a table say beyond doubt of settings that are left to them ('auto').
 
-    Particles, see `found_particles`; exact relations; and, with particles, the sharp edges of their
-    momenta and masses. Of relations that compute a component of a particle from its others there
-    are none: its coordinates hold them.
+    Particles, see `found_particles`; exact relations, but for those that compute a component of a
+    particle from its others, which its coordinates hold; and, with particles, the sharp edges and
+    the order of their momenta, and the sharp edges of masses.
     """
     found: dict[str, Any] = {}
     particles, relations = config.particles, config.relations
