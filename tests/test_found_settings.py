@@ -44,8 +44,8 @@ def test_a_fit_holds_what_it_found_and_says_so():
     new = model.sample(500, random_state=1)
     assert np.allclose(new.E1, new.pt1 * np.cosh(new.eta1))  # by coordinates, not by a relation
     assert "phi2 = deltaphi(p2_deltaphi + phi1" in "\n".join(model.transform_.describe())
-    assert "p1 (pt pt1, eta eta1, phi phi1, E E1); p2" in model.describe()
-    assert "(none with particles={})" in model.describe()
+    assert "p1 (pt pt1, eta eta1, phi phi1, E E1); p2" in model.summary()
+    assert "(none with particles={})" in model.summary()
     given = FlowBDT(**SMALL, **{name: settings[name] for name in ("particles", "relations")})
     assert given.fit(frame).archive_ == model.archive_
 

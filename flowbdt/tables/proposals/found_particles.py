@@ -46,8 +46,8 @@ def _is_momentum(one: Particle, table: EventTable) -> bool:
     """Return whether the numbers of a particle are those of a momentum.
 
     It can be learned in coordinates of particles; its azimuths fill one turn, its pseudorapidities
-    are those of a collider; pT and mass are not negative; and an energy is not below the momentum of its
-    own event, as it would be with that of another one.
+    are those of a collider; pT and mass are not negative; and an energy is not below the momentum
+    of its own event, as it would be with that of another one.
     """
     if why_not_learned(one, table):
         return False
