@@ -44,7 +44,7 @@ def test_a_fit_holds_what_it_found_and_says_so():
     new = model.sample(500, random_state=1)
     assert np.allclose(new.E1, new.pt1 * np.cosh(new.eta1))  # by coordinates, not by a relation
     assert "phi2 = deltaphi(p2_deltaphi + phi1" in "\n".join(model.transform_.describe())
-    assert "p1 (pt pt1, eta eta1, phi phi1, E E1); p2" in model.summary()
+    assert "p1 (E E1, eta eta1, phi phi1, pt pt1); p2" in model.summary()
     assert "(none with particles={})" in model.summary()
     given = FlowBDT(**SMALL, **{name: settings[name] for name in ("particles", "relations")})
     assert given.fit(frame).archive_ == model.archive_
@@ -100,3 +100,15 @@ def test_particles_that_are_missing_as_a_whole_and_conditions():
     assert response.particles == {}
     stage = Stage("Jet", "properties", "Jet", ("pt", "eta", "phi"), (), {"n_steps": 4})
     assert stage.config() == ModelConfig(n_steps=4).with_none_found()
+
+
+@pytest.mark.parametrize("unit", [0.0, 1e-3, 1.0])
+def test_what_is_left_of_large_numbers_is_no_rounding(unit):
+    """The end of an interval is not its beginning, although it is to one part in 1e9."""
+    rng = np.random.default_rng(0)
+    start, lasts = 1.7e9 + rng.uniform(0, 3600, 2000), 0.2 + rng.exponential(2.0, 2000)
+    if unit:
+        start, lasts = (unit * np.rint(values / unit) for values in (start, lasts))
+    frame = pd.DataFrame({"start": start, "stop": start + lasts})
+    assert found(frame).relations == []
+    assert found(frame.assign(lasts=lasts)).relations == ["lasts = abs(start - stop)"]
