@@ -98,7 +98,7 @@ in so many, drawn for each: of 90,000 and 200,000 jets they explain 2% more, in 
 they explain 8% less."""
 
 FRESH_VALUES = 120_000
-FEWEST_TREES, MOST_TREES = 10, 20
+FEWEST_TREES, MOST_TREES = 10, 30
 """Fresh noise is drawn after a tree for so many values of the table, within these bounds: many
 events bring variety enough. With 30 trees for 10, 200,000 jets lose as much in 0.6 of the time."""
 
@@ -121,7 +121,7 @@ class Noise:
     name : 'repeats' draws once for all trees of a step; 'fresh' draws anew every ``refresh``
         trees, which learns from ever new noise in the memory of one draw
     n_repeats : copies of each event in a draw, each with other noise; 1 or 2 do with fresh noise
-    refresh : trees between two draws, at least; by default 10, to 20 for many events
+    refresh : trees between two draws, at least; by default 10, to 30 for many events
     target : 'velocity' at each time, or 'mean' over the coming step (euler only)
     candidates : events that each target is averaged over (arXiv 2302.00670); 0 for none. Used
         where it is exact: independent noise, no conditions, no noise added by the path

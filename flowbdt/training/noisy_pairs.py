@@ -34,7 +34,7 @@ def valid_repeats(noise: Mapping[str, Any], n_valid: int) -> int:
     return most if noise["name"] == "fresh" else min(int(noise["n_repeats"]), most)
 
 
-EVENTS_PER_DRAW = 300_000
+EVENTS_PER_DRAW = 400_000
 """About so many events are in a draw of fresh noise; those of a larger table take turns. On a third
 of 1,000,000 jets for each draw, steps gain as much as they do on all of 400,000."""
 
