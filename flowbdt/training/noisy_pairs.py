@@ -35,8 +35,9 @@ def valid_repeats(noise: Mapping[str, Any], n_valid: int) -> int:
 
 
 EVENTS_PER_DRAW = 400_000
-"""About so many events are in a draw of fresh noise; those of a larger table take turns. On a third
-of 1,000,000 jets for each draw, steps gain as much as they do on all of 400,000."""
+"""About so many events are in a draw of fresh noise; those of a larger table take turns. Trees for
+1,000,000 jets explain 13% less with a third of them in each draw than with all, in 0.4 of the time,
+and as much as all did with splits sought on every output."""
 
 
 def n_turns(noise: Mapping[str, Any], n_events: int) -> int:
