@@ -95,6 +95,16 @@ NONE: dict[str, Any] = {"particles": {}, "relations": [], "require": []}
 DERIVED = ("observables", "particles", "coordinates", "require", "order")
 """Settings that need columns named; stored where there is any, coordinates with particles."""
 
+MANY_ROWS, DEEPER, SHARE = 100_000, 6, 3
+"""From so many rows on, trees of `balanced` are of this depth, not 5, and seek splits on one output
+in so many, drawn for each: of 90,000 and 200,000 jets they explain 2% more, in less time; of 45,000
+they explain 8% less."""
+
+FRESH_VALUES = 120_000
+FEWEST_TREES, MOST_TREES = 10, 30
+"""Fresh noise is drawn after a tree for so many values of the table, within these bounds: many
+events bring variety enough. With 30 trees for 10, 200,000 jets lose as much in 0.6 of the time."""
+
 BOOSTER_ALIASES = {
     "eta": "learning_rate",
     "lambda": "reg_lambda",
@@ -114,7 +124,7 @@ class Noise:
     name : 'repeats' draws once for all trees of a step; 'fresh' draws anew every ``refresh``
         trees, which learns from ever new noise in the memory of one draw
     n_repeats : copies of each event in a draw, each with other noise; 1 or 2 do with fresh noise
-    refresh : trees between two draws, at least
+    refresh : trees between two draws, at least; by default 10, to 30 for many events
     target : 'velocity' at each time, or 'mean' over the coming step (euler only)
     candidates : events that each target is averaged over (arXiv 2302.00670); 0 for none. Used
         where it is exact: independent noise, no conditions, no noise added by the path
@@ -212,11 +222,15 @@ class ModelConfig:
             chosen["rejection"] = False  # such an event has one outcome only, none to take instead
         if not self.particles:
             chosen["observables"] = []  # else pairs of particles, when a run is planned
-        booster = self._booster(chosen.pop("booster"), wide)
+        preset = chosen.pop("booster")
+        if n_rows >= MANY_ROWS and self.preset == "balanced":
+            preset = {**preset, "max_depth": DEEPER, "split_outputs": -(-n_columns // SHARE)}
+        booster = self._booster(preset, wide)
         noise = {**chosen.pop("noise"), **self.noise}
         values = WIDE_VALUES_PER_STEP if wide else VALUES_PER_STEP[noise["name"]]
         repeats = min(max(round(values / max(n_rows * n_columns, 1)), 1), MOST_REPEATS)
-        noise = vars(Noise(**{"n_repeats": repeats, **noise}))
+        refresh = min(max(n_rows * n_columns // FRESH_VALUES, FEWEST_TREES), MOST_TREES)
+        noise = vars(Noise(**{"n_repeats": repeats, "refresh": refresh, **noise}))
         open_fields = {k: v for k, v in chosen.items() if getattr(self, k) is None}
         return dataclasses.replace(self, **open_fields, booster=booster, noise=noise)
 

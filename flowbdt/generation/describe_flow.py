@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..config import NONE
-from ..training.collect import explained
+from ..training.explained_variance import explained
 from .trained_flow import Flow
 
 
