@@ -13,7 +13,7 @@ from ..errors import RunError, reading
 from ..seeding import derive
 from ..trees.boosted_trees import BoostedTrees, check_parameters
 from . import run_directory
-from .noisy_pairs import LatentEvents, NoisyPairs, valid_repeats
+from .noisy_pairs import LatentEvents, NoisyPairs, trees_per_draw, valid_repeats
 from .pair_variants import pairs_of_task
 from .peak_memory import peak_mib, reset_peak
 from .run_directory import RunDirectory
@@ -73,7 +73,7 @@ def train_velocity(
         valid,
         seed=derive(task["seed"], "booster", task["step"]),
         n_threads=n_threads,
-        refresh=task["noise"]["refresh"] if task["noise"]["name"] == "fresh" else 0,
+        refresh=trees_per_draw(task["noise"], int(task["booster"]["n_estimators"]), train.turns),
     )
     learned = {**model.summary, "rows": train.n_rows}
     return model.to_bytes(), learned
@@ -92,4 +92,5 @@ def training_pairs(run: RunDirectory, task: dict[str, Any]) -> tuple[NoisyPairs,
     if not (valid & used).any():
         return pairs, None
     held_out = LatentEvents(rows=np.flatnonzero(valid & used), **arrays)
-    return pairs, pairs_of_task(task, held_out, inputs, "valid", valid_repeats(task["noise"]))
+    repeats = valid_repeats(task["noise"], len(held_out.rows))
+    return pairs, pairs_of_task(task, held_out, inputs, "valid", repeats)
