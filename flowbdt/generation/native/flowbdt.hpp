@@ -780,8 +780,9 @@ class Trees {
     const std::size_t width = forest.padded;
     const auto leaf = [&](std::size_t q) { return leaves + (((t + q) << forest.depth) + k[q]) * width; };
     if (width == 1) {
+      const float* from = leaves + (t << forest.depth);
       float own = *sums;
-      for (std::size_t q = 0; q < count; ++q) own += *leaf(q);
+      for (std::size_t q = 0; q < count; ++q) own += from[(q << forest.depth) + k[q]];
       *sums = own;
     } else if (count == kGroup && width % 16 == 0) {
       add_wide<16>(leaf, width, sums);
@@ -850,9 +851,7 @@ class Trees {
       numbers[i] = _mm256_broadcastsi128_si256(
           _mm_loadu_si128(reinterpret_cast<const __m128i*>(row.numbers.data() + 16 * i)));
     const Bytes *byte = byte_.data() + run.nodes / 32, *cut = cut_.data() + run.nodes / 32;
-    for (std::size_t t = run.begin; t < run.end; t += kGroup) {
-      const std::size_t count = std::min(kGroup, run.end - t);
-      std::size_t k[kGroup];
+    const auto choose = [&](std::size_t count, std::size_t* k) FLOWBDT_AVX2 {
       for (std::size_t q = 0; q < count; q += per) {
         std::uint64_t bits = beyond<T>(numbers, *byte++, *cut++);
         if (D == 6) bits |= static_cast<std::uint64_t>(beyond<T>(numbers, *byte++, *cut++)) << 32;
@@ -862,7 +861,24 @@ class Trees {
           k[q + i] = own;
         }
       }
-      add_leaves(forests_[run.forest], t, count, k, sums);
+    };
+    const Forest& forest = forests_[run.forest];
+    std::size_t t = run.begin;
+    if (forest.padded == 1) {  // leaves at once, without a place for their numbers
+      const float* leaves = leaves_.data + forest.leaves;
+      float own = *sums;
+      for (; t + kGroup <= run.end; t += kGroup) {
+        std::size_t k[kGroup];
+        choose(kGroup, k);
+        for (std::size_t q = 0; q < kGroup; ++q) own += leaves[((t + q) << D) + k[q]];
+      }
+      *sums = own;
+    }
+    for (; t < run.end; t += kGroup) {
+      std::size_t k[kGroup];
+      const std::size_t count = std::min(kGroup, run.end - t);
+      choose(count, k);
+      add_leaves(forest, t, count, k, sums);
     }
   }
 #endif
