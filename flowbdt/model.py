@@ -34,7 +34,7 @@ from .tables.event_table import EventTable, align_columns
 from .tables.html_table import html_table
 from .tables.original_types import stored_labels
 from .training import run_directory
-from .training.collect import explained
+from .training.explained_variance import explained
 from .training.plan import Inputs, check_config
 from .training.run_directory import Replicas, Source
 from .typed_settings import check_settings

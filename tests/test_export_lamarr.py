@@ -36,6 +36,7 @@ from flowbdt.generation.export.lamarr import (
 from flowbdt.physics.response import ResponseChain
 from flowbdt.physics.response.exported_stages import exported_stages
 from flowbdt.physics.response.shares import as_given
+from flowbdt.tables.transforms.rounded_floats import in_bits
 from flowbdt.trees import classifiers
 
 ak = pytest.importorskip("awkward", reason="awkward is not installed (extra 'root')")
@@ -48,6 +49,7 @@ MODEL = {
     "preconditioner": "gaussian",
 }
 SHARES = ["Jet_muEF", "Jet_chHEF", "Jet_neHEF"]
+ROUNDED = dict.fromkeys(SHARES, "float32 of 10 bits")
 CHAIN = {
     "conditions": ["nPU"],
     "collections": {
@@ -98,6 +100,7 @@ def events(n, seed):
     }
     seen = ak.unflatten(found, number)
     index = ak.local_index(seen)[seen]
+    columns |= {name: in_bits(columns[name], 10) for name in SHARES}
     jets = {
         name: ak.unflatten(values.astype(values.dtype.char.replace("d", "f")), ak.num(index))
         for name, values in columns.items()
@@ -211,7 +214,10 @@ def test_functions_give_the_numbers_of_python(exported):
         columns = {column: table.typed(column) for column in table.names}
         known = [name for one in stage.shares for name in one.before]
         before = {name: cond[:, function.inputs.index(name)] for name in known}
-        columns = as_given(columns, [SHARES] if stage.shares else [], before)
+        columns = as_given(columns, [SHARES] if stage.shares else [], before, ROUNDED)
+        for name in {*SHARES} & {*function.outputs}:
+            one = new[:, function.outputs.index(name)]
+            assert np.array_equal(in_bits(one, 10), one)
         expected = np.column_stack([columns[column] for column in function.outputs])
         assert (np.abs(new - expected) <= 1e-5 * np.abs(expected) + 1e-6).all(axis=1).mean() > 0.99
     assert exported.library.functions["Jet_2"].rejected > 0

@@ -20,6 +20,7 @@ from flowbdt.generation.export.onnx_steps import MOST_UNKNOWN, projections, tree
 from flowbdt.generation.export.write_onnx import write_onnx
 from flowbdt.generation.trained_flow import Flow
 from flowbdt.tables.transforms import TableTransform
+from flowbdt.tables.transforms.rounded_floats import in_bits
 from flowbdt.training.run_directory import Archive
 from flowbdt.trees.tree_arrays import forests
 
@@ -307,6 +308,7 @@ def test_undefined_relations_take_an_end_of_the_training_range(tmp_path):
         {"name": "rank", "tails": "limit"},
         ["log", "rank"],
         "identity",
+        "standard",
         {"name": "integer", "inner": "rank"},
         {"name": "integer", "step": 0.5, "offset": 1, "decimals": 0},
         {"name": "integer", "step": 2, "divisor": 6},
@@ -321,6 +323,7 @@ def test_every_transform_is_undone_as_in_python_far_out_too(spec):
     x = np.round(np.clip(rng.exponential(1.5, (400, 2)), 0, 9), 1)
     x = np.rint(x) if "integer" in str(spec) or spec == "categorical" else x
     x = np.maximum(x, 0.1) if spec == ["log", "rank"] else x
+    x = in_bits(rng.normal(size=(400, 2)), 10) if spec == "standard" else x
     transform = TableTransform({"*": spec, "joint": "standardise"}).fit(EventTable.of(x))
     z = rng.normal(size=(500, transform.n_latent)) * rng.choice([0.1, 1.0, 10.0], (500, 1))
     graph = Graph()

@@ -13,12 +13,13 @@ import pytest
 from flowbdt import EventTable, FlowBDT, TableTransform
 from flowbdt.tables.transforms import choose
 from flowbdt.tables.transforms.choose import hard_edges
-from flowbdt.tables.transforms.printed_floats import floats_of, in_digits
+from flowbdt.tables.transforms.rounded_floats import floats_of, in_bits, in_digits
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*integers beyond")
 
 N, N_NEW = 3000, 20_000
 ROWS = np.random.default_rng(0)
+K_OF_4 = np.arange(4096)
 
 
 def generated(values: np.ndarray, n: int = N_NEW) -> np.ndarray:
@@ -160,6 +161,33 @@ def test_decimals_of_printed_floats_come_back_as_printed(digits):
     for other in (ROWS.normal(size=N), np.round(ROWS.normal(size=N), 7)):
         assert floats_of(other, "float64") == "float64"
     assert np.array_equal(in_digits(-new * 1e6, 8), [float(f"{-v * 1e6:.8g}") for v in new])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("bits", [7, 12])
+def test_floats_of_rounded_mantissas_come_back_rounded(bits, dtype):
+    values = in_bits(ROWS.normal(0, 20, N), bits).astype(dtype)
+    assert floats_of(values.astype(float), dtype) == f"float32 of {bits} bits"
+    new = generated(values)
+    assert np.array_equal(in_bits(new, bits), new)
+    assert len(np.unique(new)) > 1.1 * len(np.unique(values))
+    described = TableTransform().fit(EventTable.of({"v": values})).describe()
+    assert f"rounded to {bits} bits of the mantissa" in described[0]
+
+
+def test_mantissas_are_rounded_to_the_nearest_and_within_the_largest_float():
+    x = np.array([-1.0009765625, 1.0004, 1.0006, 0.0, -3e38, 1e39, 2.0**-130, np.nan])
+    expected = [-1.0009765625, 1.0, 1.0009765625, 0.0, -3.0007322e38, 3.40116e38, 2.0**-130, np.nan]
+    np.testing.assert_allclose(in_bits(x, 10), expected, rtol=1e-5)
+    assert np.array_equal(in_bits(x, 10)[:4], expected[:4])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.arange(1.0, 3000), K_OF_4 / 4096, 1 + K_OF_4 / 4096, np.float32(ROWS.normal(size=500))],
+)
+def test_lattices_and_whole_mantissas_are_not_rounded(values):
+    assert floats_of(np.asarray(values, float), "float32") == "float32"
 
 
 K = np.arange(-5000.0, 5000.0)

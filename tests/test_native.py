@@ -22,7 +22,7 @@ from flowbdt.generation.packed.pack_steps import solver_program
 from flowbdt.generation.trained_flow import Flow
 from flowbdt.tables.formulas.relations import Relation
 from flowbdt.tables.transforms import TableTransform
-from flowbdt.tables.transforms.printed_floats import in_digits
+from flowbdt.tables.transforms.rounded_floats import in_bits, in_digits
 from flowbdt.training import run_directory
 
 
@@ -308,15 +308,17 @@ def test_the_way_back_to_columns_is_that_of_the_transform(spec):
         in_digits((scale * x[:, 0]).astype(np.float32).astype(float), digits)
         for scale, digits in ((1e-3, 8), (1e9, 9))
     ]
+    floats.append(in_bits(x[:, 0], 12))
     x = np.column_stack([x, np.where(x[:, 0] > 0.5, 0.0, x[:, 2]), np.round(1e4 * x[:, 2])])
-    columns = EventTable.of(np.column_stack([x, *floats]), list("abcdefghi"))
+    columns = EventTable.of(np.column_stack([x, *floats]), list("abcdefghij"))
     relations = ["d = b / (1 + a ** 2)"]
     transform = TableTransform(spec, relations).fit(columns)
     z = 1.3 * np.random.default_rng(1).normal(size=(3000, transform.n_latent))
-    expected, got = transform.inverse(z), np.empty((3000, 9))
+    expected, got = transform.inverse(z), np.empty((3000, 10))
     assert engine.native_columns(transform).inverse(z, None, got) == 0
     assert np.allclose(got, expected, rtol=1e-11, atol=1e-13)
     assert np.array_equal(in_digits(got[:, 7], 8), got[:, 7]), "printed with eight digits"
+    assert np.array_equal(in_bits(got[:, 9], 12), got[:, 9]), "rounded to twelve bits"
 
 
 def test_functions_of_relations_are_those_of_numpy():

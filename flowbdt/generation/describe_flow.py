@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..training.collect import explained
+from ..training.explained_variance import explained
 from .trained_flow import Flow
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from .. import atomic_files
 from ..errors import FormatError, IncompleteRun
@@ -28,19 +26,6 @@ CLASSIFIER_STORY = ("step", "column", "name", "trees", "log_loss", "log_loss_wit
 
 REASONS = 3
 """Failed steps that a message describes in full."""
-
-
-def explained(step: Mapping[str, Any]) -> float:
-    """Return the share of the validation variance of a step that its trees explain.
-
-    Most of that variance is irreducible noise: with a good closed form, a few parts in a thousand
-    are all there is to gain. NaN without validation events.
-    """
-    left, whole = step["valid_rmse"], step["valid_rmse_without_trees"]
-    if left is None or whole is None:
-        return float("nan")
-    with np.errstate(all="ignore"):  # a file from elsewhere may state any numbers
-        return float(1.0 - np.square(np.divide(left, whole)))
 
 
 OnReport = Callable[[dict[str, Any]], None]

@@ -46,12 +46,12 @@ from ..errors import ConfigError, FormatError
 from ..tables.html_table import html_table
 from ..typed_settings import check_stored
 
-FORMAT = 6
+FORMAT = 7
 """Version of run directories and model files; raised when old readers would misread new files.
 
 2: models may have a rejection. 3: one setting for noise and targets. 4: scaling and ranges of
 conditions. 5: columns that classifiers draw. 6: the rejection sees what is learned relative to
-conditions."""
+conditions. 7: columns of rounded mantissas."""
 
 DESCRIBING = ("transform.json", "preconditioner.npz", "plan.json")
 """Files that generation needs beside the models; config.yaml is for people and for another fit."""

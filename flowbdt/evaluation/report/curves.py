@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...tables.event_table import EventTable
-from ...training.collect import explained
+from ...training.explained_variance import explained
 from . import style
 
 if TYPE_CHECKING:

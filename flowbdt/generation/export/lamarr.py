@@ -26,6 +26,7 @@ from ...trees.density_ratio import DensityRatio
 from ...trees.tree_arrays import forests
 from ..packed.array_file import file_bytes, named
 from ..packed.model_arrays import model_bytes
+from ..packed.pack_columns import storage
 from ..packed.pack_steps import pack_trees
 from ..trained_flow import Flow
 from .write_cpp import source
@@ -54,13 +55,15 @@ FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fvisibility=hidden")
 class ExportedShares:
     """Columns ``made`` that add up to one with others, and the ``told`` ones they follow from.
 
-    ``before`` are those of earlier stages, which are inputs. One more is made than told where the
-    last of all is made; see `physics.response.shares`.
+    ``before`` are those of earlier stages, which are inputs; ``types`` those of the columns made,
+    see `rounded_floats`. One more is made than told where the last of all is made; see
+    `physics.response.shares`.
     """
 
     made: tuple[str, ...]
     told: tuple[str, ...]
     before: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -230,7 +233,8 @@ def _written(
         order = [0 if name in shared else names.index(name) for name in outputs]
         groups = [
             f"{{{_braced(map(outputs.index, one.made))}, {_braced(map(names.index, one.told))},"
-            f" {_braced(map(inputs.index, one.before))}}}"
+            f" {_braced(map(inputs.index, one.before))},"
+            f" {_braced(storage(dtype)[0] for dtype in one.types)}}}"
             for one in stage.shares
         ]
         arguments += [str(n_attempts), _braced(order), f"{{{', '.join(groups)}}}"]

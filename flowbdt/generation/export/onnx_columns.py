@@ -244,7 +244,12 @@ def _stored(graph: Graph, value: Tensor, storage: int, ends: np.ndarray) -> Tens
     if storage == arrays.WHOLE:
         return graph.node("Round", value).clip(*ends)
     value = value.clip(*ends)
-    return value if storage == arrays.AS_IS else value.cast(np.float32).cast(np.float64)
+    if storage == arrays.AS_IS:
+        return value
+    if storage > arrays.ROUNDED:  # Veltkamp's splitting (Dekker, Numer. Math. 18, 1971)
+        wide = value * 2.0 ** (52 - (storage - arrays.ROUNDED)) + value
+        value = wide - (wide - value)
+    return value.cast(np.float32).cast(np.float64)
 
 
 def _with_relations(

@@ -1445,7 +1445,7 @@ enum Undo { kScaled, kRank, kCategorical, kInteger, kFixed, kCircular, kLattice 
 enum Term { kColumn, kNumber, kAdd, kSubtract, kMultiply, kDivide, kPower, kNegate, kLog, kExp,
             kSqrt, kAbs, kMinimum, kMaximum, kWrap, kSin, kCos, kTan, kSinh, kCosh, kTanh,
             kArcsinh, kRint, kArctan2, kHypot };
-enum Stored { kAsIs, kSingle, kTruth, kWhole, kEightDigits, kNineDigits };
+enum Stored { kAsIs, kSingle, kTruth, kWhole, kEightDigits, kNineDigits, kRounded };
 
 inline double within(double value, double low, double high) {
   return std::min(std::max(value, low), high);
@@ -1515,12 +1515,24 @@ inline double in_digits(int digits, double value) {
   return std::nearbyint(value * up / down) * down / up;
 }
 
+/// Rounded to so many bits of its mantissa.
+inline double in_bits(std::int64_t bits, double value) {
+  const std::int64_t cut = 52 - bits;
+  std::uint64_t word;
+  std::memcpy(&word, &value, sizeof word);
+  word = (word + (std::uint64_t{1} << (cut - 1))) & ~((std::uint64_t{1} << cut) - 1);
+  std::memcpy(&value, &word, sizeof word);
+  return value;
+}
+
 inline double as_stored(std::int64_t kind, const double* p, double value) {
   if (kind == kTruth) return value >= 0.5 ? 1.0 : 0.0;
   if (kind == kWhole) return within(std::nearbyint(value), p[0], p[1]);
   value = within(value, p[0], p[1]);
   if (kind == kAsIs) return value;
+  if (kind >= kRounded) value = in_bits(kind - kRounded, value);
   value = static_cast<double>(static_cast<float>(value));
+  if (kind >= kRounded) return value;
   return kind == kSingle ? value : in_digits(kind == kEightDigits ? 8 : 9, value);
 }
 
@@ -1714,7 +1726,8 @@ class Way {
     for (std::size_t i = 0; i < n_all(); ++i) {
       const std::int64_t* c = columns_.data + 5 * i;
       file.require((c[0] < 0 || static_cast<std::uint64_t>(c[0]) < scale_.size) &&
-                       run(c[1], c[2], n_ops) && numbers_at(c[4], 2),
+                       run(c[1], c[2], n_ops) && c[3] >= 0 && c[3] < kRounded + 52 &&
+                       numbers_at(c[4], 2),
                    "columns");
     }
     for (std::size_t q = 0; q < n_ops; ++q)

@@ -12,9 +12,15 @@ namespace flowbdt {
 
 /// Columns of an event that are not as a stage tells them: `to` are the places of some that add up
 /// to one, told from shares at the places `from` of what inputs at the places `before` leave. If
-/// there is one more of the first, it has what is left.
+/// there is one more of the first, it has what is left. They are stored as `kinds` say.
 struct Shares {
   std::vector<std::size_t> to, from, before;
+  std::vector<std::int64_t> kinds;
+
+  float stored(std::size_t i, double value) const {
+    static constexpr double range[] = {0.0, 1.0};
+    return static_cast<float>(detail::as_stored(kinds[i], range, value));
+  }
 };
 
 /// Bytes on the stack for the working memory of a call; what needs more asks for it.
@@ -59,10 +65,11 @@ class Stage {
         if (!(left > kNothing)) left = 0.0;
         for (std::size_t i = 0; i < group.from.size(); ++i) {
           const double share = detail::within(event[group.from[i]], 0.0, 1.0);
-          out[group.to[i]] = static_cast<float>(left * share);
+          out[group.to[i]] = group.stored(i, left * share);
           left = share < 1.0 ? left * (1.0 - share) : 0.0;
         }
-        if (group.to.size() > group.from.size()) out[group.to.back()] = static_cast<float>(left);
+        const std::size_t last = group.from.size();
+        if (group.to.size() > last) out[group.to[last]] = group.stored(last, left);
       }
     });
   }

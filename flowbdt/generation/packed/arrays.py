@@ -201,5 +201,6 @@ SIN, COS, TAN, SINH, COSH, TANH, ARCSINH, RINT, ARCTAN2, HYPOT = range(15, 25)
 VALUES, UNARY = (COLUMN, NUMBER), (NEGATE, LOG, EXP, SQRT, ABS, *range(WRAP, ARCTAN2))
 """What puts a number on the stack, and what replaces the last one; the others take two."""
 
-AS_IS, SINGLE, TRUTH, WHOLE, *PRINTED = range(6)
-"""How a column is stored; the last two are `SINGLE` as read after printing with 8 and 9 digits."""
+AS_IS, SINGLE, TRUTH, WHOLE, *PRINTED, ROUNDED = range(7)
+"""How a column is stored; `PRINTED` are `SINGLE` as read after printing with 8 and 9 digits, and
+`ROUNDED` with so many bits of the mantissa as are added to it."""

@@ -15,7 +15,7 @@ from ...tables.formulas.particles import read_particles
 from ...tables.formulas.relations import Relation, order_relations
 from ...tables.transforms import ColumnTransform, TableTransform
 from ...tables.transforms.base import LARGEST
-from ...tables.transforms.printed_floats import PRINTED
+from ...tables.transforms.rounded_floats import PRINTED, ROUNDED, largest_of_bits
 from . import arrays
 from .array_file import Arrays, named
 from .arrays import ExpressionArrays, InverseArrays, read_only
@@ -116,6 +116,9 @@ def storage(dtype: str) -> tuple[int, float, float]:
     """Return how a column of this type is stored, and its least and largest value."""
     if dtype in PRINTED:
         return arrays.PRINTED[list(PRINTED).index(dtype)], *stored_range("float32")
+    if dtype in ROUNDED:
+        largest = largest_of_bits(ROUNDED[dtype])
+        return arrays.ROUNDED + ROUNDED[dtype], -largest, largest
     kind = np.dtype(dtype)
     if kind.kind == "f" and kind.itemsize in (4, 8):
         return (arrays.SINGLE if kind.itemsize == 4 else arrays.AS_IS), *stored_range(dtype)

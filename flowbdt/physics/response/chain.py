@@ -35,8 +35,9 @@ from .resolution import with_found_units
 from .shares import check_shares
 from .stage_tables import constant_of, needed_branches, stage_table
 
-FORMAT = 2
-"""1: no rejection of all columns together; chains without one are still written so."""
+FORMAT = 3
+"""1: no rejection of all columns together, 2: no shares of rounded mantissas; chains without these
+are still written so."""
 CHAIN = "chain.json"
 FEWEST_ROWS = 20
 """Rows that a stage is trained on, at least."""
@@ -164,7 +165,7 @@ class ChainInputs:
             for home in homes
             if home.index is not None
         }
-        version = FORMAT if any(home.rejection is not None for home in homes) else 1
+        version = max(_format_of(home) for home in homes)
         content = ChainContent(version, seed, homes, stages, slots, index_types, declared.weight)
         return cls(content, tables, events)
 
@@ -176,6 +177,11 @@ def _said_of(stage: Stage) -> Iterator[None]:
         yield
     except (ConfigError, InputError) as error:
         raise type(error)(f"stage {stage.name}: {error}") from error
+
+
+def _format_of(home: Home) -> int:
+    """Return the first format that has what there is of a collection."""
+    return FORMAT if home.rounded else 1 if home.rejection is None else 2
 
 
 def _slots(mean: float) -> int:

@@ -18,7 +18,7 @@ from ...registry import unknown
 from ...typed_settings import check_fields
 from .events import Events, Objects
 from .quantities import Quantity
-from .shares import exact_shares
+from .shares import exact_shares, rounded_types
 
 Kind = Literal["number", "properties", "fake number", "fakes", "event"]
 Settings = dict[str, Any]
@@ -189,7 +189,8 @@ class Home:
     """A collection, or a group of event columns: what is generated in one go.
 
     ``index`` is the branch of parents, ``distance`` that of matching where there is no such branch
-    in the training events; ``dropped`` says that objects without parent are left out.
+    in the training events; ``dropped`` says that objects without parent are left out; ``rounded``
+    are types of shares, see `shares.rounded_types`.
     """
 
     name: str
@@ -202,6 +203,7 @@ class Home:
     shares: tuple[tuple[str, ...], ...] = ()
     dropped: bool = False
     rejection: tuple[str, ...] | None = None
+    rounded: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_event(self) -> bool:
@@ -387,6 +389,7 @@ def _collection(declared: Declaration, name: str, content: Any, events: Events) 
         tuple(map(tuple, part.shares)),
         part.fakes is False,
         _seen_besides(part.rejection),
+        rounded_types(own, part.shares),
     )
 
 

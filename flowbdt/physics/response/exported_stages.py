@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ...generation.export.lamarr import ExportedRejection, ExportedShares, ExportedStage
+from ...tables.transforms.rounded_floats import SINGLE
 from .chain import ResponseChain
-from .declaration import Stage, order_name
+from .declaration import Home, Stage, order_name
 from .shares import learned_names
 from .stage_tables import shares_of
 
@@ -26,7 +27,7 @@ def exported_stages(chain: ResponseChain) -> list[ExportedStage | ExportedReject
             notes[order_name(home.name)] = (
                 f"{order_name(home.name)}: 0 for the only object of a parent, else 1, 2, ..."
             )
-            shares = tuple(_of_stage(group, stage) for group in shares_of(stage, home))
+            shares = tuple(_of_stage(group, stage, home) for group in shares_of(stage, home))
             constant = {name: value for name, (value, _) in (known.constant or {}).items()}
             flow = chain.flow(stage.name) if known.constant is None else None
             is_number = stage.kind in ("number", "fake number")
@@ -40,9 +41,10 @@ def exported_stages(chain: ResponseChain) -> list[ExportedStage | ExportedReject
     return found
 
 
-def _of_stage(group: tuple[str, ...], stage: Stage) -> ExportedShares:
+def _of_stage(group: tuple[str, ...], stage: Stage, home: Home) -> ExportedShares:
     """Return what a stage makes of columns that add up to one."""
     own = [name for name in group if name in stage.columns]
     told = learned_names(group)
     before = group[: group.index(own[0])]
-    return ExportedShares(tuple(own), tuple(told[n] for n in own if n in told), before)
+    types = tuple(home.rounded.get(name, SINGLE) for name in own)
+    return ExportedShares(tuple(own), tuple(told[n] for n in own if n in told), before, types)

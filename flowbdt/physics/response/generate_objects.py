@@ -142,7 +142,7 @@ class ChainSampler:
     ) -> dict[str, np.ndarray]:
         """Return drawn columns of objects, those of shares as they are."""
         drawn = self._drawn(stage, seed, events, rows, keys)
-        return as_given(drawn, shares_of(stage, home), rows.own)
+        return as_given(drawn, shares_of(stage, home), rows.own, home.rounded)
 
     def _numbers(
         self, made: str, rows: np.ndarray, place: np.ndarray, attempt: int = 0

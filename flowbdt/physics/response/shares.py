@@ -14,6 +14,7 @@ import numpy as np
 from ...errors import InputError
 from ...tables.formulas.expressions import share_of
 from ...tables.transforms.discrete import ATOM_SHARE
+from ...tables.transforms.rounded_floats import SINGLE, floats_of, rounded
 from .events import Objects
 
 TOLERANCE = 1e-3
@@ -74,9 +75,13 @@ def as_given(
     learned: Mapping[str, np.ndarray],
     groups: Sequence[Sequence[str]],
     before: Mapping[str, np.ndarray] | None = None,
+    types: Mapping[str, str] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Return the columns (r,) of learned ones, in their type; ``before`` are of earlier stages."""
-    result, before = dict(learned), before or {}
+    """Return the columns (r,) of learned ones, in their type; ``before`` are of earlier stages.
+
+    ``types`` are those of columns of `rounded_floats`.
+    """
+    result, before, made = dict(learned), before or {}, dict[str, np.ndarray]()
     for group in groups:
         names, taken = learned_names(group), [name for name in group if name in before]
         left = 1.0 - sum(before[name].astype(np.float64) for name in taken)
@@ -84,11 +89,26 @@ def as_given(
         for column in own:
             value = result.pop(names[column])
             share = np.clip(value.astype(np.float64), 0.0, 1.0)
-            result[column] = (left * share).astype(value.dtype)
+            made[column] = (left * share).astype(value.dtype)
             left = np.where(share < 1, left * (1 - share), 0.0)
         if own and own[-1] == group[-2]:  # of no objects nothing was drawn
-            result[group[-1]] = left.astype(value.dtype)
+            made[group[-1]] = left.astype(value.dtype)
+    for name, values in made.items():
+        kind = (types or {}).get(name)
+        result[name] = values if kind is None else rounded(values, kind).astype(values.dtype)
     return result
+
+
+def rounded_types(
+    columns: Mapping[str, np.ndarray], groups: Sequence[Sequence[str]]
+) -> dict[str, str]:
+    """Return the types of the columns of groups whose floats have fewer digits than theirs."""
+    found = {}
+    for name in (name for group in groups for name in group):
+        kind = floats_of(columns[name].astype(np.float64), columns[name].dtype.name)
+        if kind.startswith(f"{SINGLE} "):
+            found[name] = kind
+    return found
 
 
 def check_shares(

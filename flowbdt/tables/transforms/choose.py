@@ -16,8 +16,8 @@ import numpy as np
 
 from ...errors import plural
 from .base import REACH
-from .printed_floats import PRINTED, number_type, single
 from .rank import Distinct, find_atoms, find_spikes, least_gap
+from .rounded_floats import PRINTED, number_type, single
 from .smooth import location_and_scale
 
 INTEGRAL = {"decimals": 0, "step": 1.0, "offset": 0.0}
@@ -56,7 +56,7 @@ def choose(
 ) -> Choice:
     """Choose the transform of the training values (n,) of a column, and say why.
 
-    ``dtype`` is the numpy name of the type that the column came in, or one of `printed_floats`;
+    ``dtype`` is the numpy name of the type that the column came in, or one of `rounded_floats`;
     ``is_category`` is true for codes of texts. All of ``every`` (m,) are on a lattice that is
     found: by default the values, else with those of rows that were set aside.
     """

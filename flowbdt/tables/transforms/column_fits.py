@@ -18,7 +18,7 @@ from .base import ColumnTransform, build_column
 from .choose import choose, straightened
 from .discrete import MOST_CLASSES, Classified, Mixed, find_repeats
 from .patterns import as_stored
-from .printed_floats import floats_of
+from .rounded_floats import floats_of
 from .smooth import Standard
 
 ROWS_PER_CLASS = 4

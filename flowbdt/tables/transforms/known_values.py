@@ -14,7 +14,7 @@ from ..conditions import MARGIN, ConditionRanges
 from .column_fits import Column
 from .discrete import Categorical, Classified, Mixed
 from .patterns import as_stored
-from .printed_floats import number_type
+from .rounded_floats import number_type
 from .table_transform import TableTransform
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..event_table import stored_range
 from .discrete import Mixed
-from .printed_floats import PRINTED, in_digits, number_type
+from .rounded_floats import SINGLE, number_type, rounded
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,10 @@ class Pattern:
 def as_stored(values: np.ndarray, dtype: str) -> np.ndarray:
     """Return values as float64 that the type of the column holds exactly (rounded, in range)."""
     kind = number_type(dtype)
+    if kind.name == SINGLE:
+        return rounded(values, dtype)
     if kind.kind == "f":
-        floats = np.clip(values, *stored_range(kind.name)).astype(kind).astype(np.float64)
-        return in_digits(floats, PRINTED[dtype]) if dtype in PRINTED else floats
+        return np.clip(values, *stored_range(kind.name)).astype(kind).astype(np.float64)
     if kind.kind == "b":
         return (values >= 0.5).astype(np.float64)
     if kind.kind in "iu":

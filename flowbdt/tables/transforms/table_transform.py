@@ -26,8 +26,8 @@ from .column_fits import Column, ColumnFits
 from .discrete import Classified, Mixed, codes_of
 from .joint_transform import JointTransform
 from .patterns import Pattern, as_stored
-from .printed_floats import number_type
 from .rank import Rank
+from .rounded_floats import ROUNDED, number_type
 
 FORMAT = 1
 MAX_WHITENED = 64
@@ -629,6 +629,8 @@ class TableTransform:
                 lines.append(f"{column.name}: not learned, computed as {column.reason}")
             else:
                 lines.append(f"{column.name}: {column.transform.describe()} [{column.reason}]")
+            if column.dtype in ROUNDED:
+                lines[-1] += f", rounded to {ROUNDED[column.dtype]} bits of the mantissa"
             if column.name in self.coordinates.learned:
                 lines[-1] += f", learned as {self.coordinates.learned[column.name].text}"
         n_columns = plural(len(self._column_latent_names()), "latent column")
