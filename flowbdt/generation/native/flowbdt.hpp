@@ -107,7 +107,8 @@ int guarded(Do&& work) {
   }
 }
 
-/// Memory that a call lends to all vectors that it makes and that it outlives, to be asked for once.
+/// Memory that a call lends to the working memory of all that it makes and outlives: none asks the
+/// system for its own.
 class Lent {
  public:
   Lent(unsigned char* begin, std::size_t size) : begin_(begin), at_(begin), end_(begin + size) {
@@ -482,7 +483,8 @@ struct Cuts {
       Four four[4];
       std::memcpy(four, at, sizeof at);
       const Four all = {value, value, value, value};
-      const auto ones = ((four[0] <= all) + (four[1] <= all)) + ((four[2] <= all) + (four[3] <= all));
+      const auto ones =
+          ((four[0] <= all) + (four[1] <= all)) + ((four[2] <= all) + (four[3] <= all));
       return static_cast<std::size_t>(-((ones[0] + ones[1]) + (ones[2] + ones[3])));
 #else
       std::size_t count = 0;
@@ -492,7 +494,7 @@ struct Cuts {
     }
   };
 
-  std::vector<std::uint16_t> input, place;  // place (2 inputs): of those whose NaN is 0, or 255
+  std::vector<std::uint16_t> input, place;  // place: of each input whose NaN is 0, or 255
   std::vector<std::uint8_t> missing;
   std::vector<std::vector<float>> sorted;
   std::vector<Sixteen> cuts;  // of each input the last of each sixteen, then all, filled up
@@ -646,7 +648,8 @@ class Trees {
       row.numbers[f] = cuts.number(f, value);
     }
 #ifdef FLOWBDT_AVX2
-    static const bool has_vectors = __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("bmi2") != 0;
+    static const bool has_vectors =
+        __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("bmi2") != 0;
     if (has_vectors && cuts.input.size() <= kInVectors) {
       switch (forests_[run.forest].depth) {
         case 3: return add_in_vectors<3>(run, row, sums);
@@ -778,7 +781,9 @@ class Trees {
                   float* sums) const {
     const float* leaves = leaves_.data + forest.leaves;
     const std::size_t width = forest.padded;
-    const auto leaf = [&](std::size_t q) { return leaves + (((t + q) << forest.depth) + k[q]) * width; };
+    const auto leaf = [&](std::size_t q) {
+      return leaves + (((t + q) << forest.depth) + k[q]) * width;
+    };
     if (width == 1) {
       const float* from = leaves + (t << forest.depth);
       float own = *sums;
@@ -857,7 +862,8 @@ class Trees {
         if (D == 6) bits |= static_cast<std::uint64_t>(beyond<T>(numbers, *byte++, *cut++)) << 32;
         for (std::size_t i = 0; i < per; ++i, bits >>= size % 64) {
           std::size_t own = kThree[bits & 255];
-          for (std::size_t d = 3; d < D; ++d) own |= ((bits >> ((std::size_t{1} << d) + own)) & 1) << d;
+          for (std::size_t d = 3; d < D; ++d)
+            own |= ((bits >> ((std::size_t{1} << d) + own)) & 1) << d;
           k[q + i] = own;
         }
       }
