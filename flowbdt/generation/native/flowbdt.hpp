@@ -633,7 +633,7 @@ class Trees {
     if (run.table == TreeRun::kNone) return add_by_node(run, sums, [&](std::size_t node) {
       const std::size_t at = forests_[run.forest].nodes + node;
       const float value = x[feature_[at]];
-      return (value >= threshold_[at]) | ((value != value) & (missing_[at] != 0));
+      return value >= threshold_[at] || (value != value && missing_[at] != 0);
     });
     const Cuts& cuts = tables_[run.table];
     if (row.table != run.table) {
