@@ -31,10 +31,11 @@ PARAMETERS = {
     "min_child_weight": 1,  # of a weight of 1/4 per event at most: 4 events or more
     "verbosity": 1,
 }
-PER_ROUND, DEPTH, ROWS, MOST_DEPTH = 4, 5, 25_000, 8
+PER_ROUND, DEPTH, ROWS, MOST_DEPTH = 4, 5, 25_000, 7
 """Trees of a round, grown on different events and averaged, which makes less noise, and their depth
 for so many real events. Of twice as many half of the trees do, and have as many events in a leaf
-one level deeper, down to the last of these."""
+one level deeper, down to the last of these: the core compares all nodes of trees of up to 7 levels
+with many events at once, and walks deeper ones event by event."""
 
 MOST_ROUNDS = 500
 PATIENCE = 25
