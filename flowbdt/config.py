@@ -89,6 +89,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Settings that go together; explicit ones win over them."""
 
+NONE: dict[str, Any] = {"particles": {}, "relations": [], "require": []}
+"""Settings that 'auto' leaves to the training rows, with what says that there are none."""
+
 DERIVED = ("observables", "particles", "coordinates", "require", "order")
 """Settings that need columns named; stored where there is any, coordinates with particles."""
 
@@ -172,11 +175,11 @@ class ModelConfig:
     inputs: list[str] | None = None
     booster: dict[str, Any] = field(default_factory=dict)
     transforms: Spec = "auto"
-    relations: list[str] | Literal["auto"] = field(default_factory=list)
+    relations: list[str] | Literal["auto"] = "auto"
     observables: list[str] | None = None
-    particles: dict[str, dict[str, str | int | float]] = field(default_factory=dict)
+    particles: dict[str, dict[str, str | int | float]] | Literal["auto"] = "auto"
     coordinates: Literal["particles", "columns"] = "particles"
-    require: list[str] = field(default_factory=list)
+    require: list[str] | Literal["auto"] = "auto"
     relative: str | dict[str, str] | None = "auto"
     order: list[str] = field(default_factory=list)
     validation_fraction: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.1
@@ -188,6 +191,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         noise: Any = self.noise
         settings = {**vars(self), "noise": {"name": noise} if isinstance(noise, str) else noise}
+        settings |= {name: settings[name] or none for name, none in NONE.items()}
         settings = check_settings(settings, type(self))
         settings["noise"] = check_settings(settings["noise"], Noise, "setting of noise")
         settings["card"] = check_settings(settings["card"], Card, "entry of the card")
@@ -241,11 +245,21 @@ class ModelConfig:
             booster["early_stopping_rounds"] = 0  # nothing to watch
         return booster
 
+    def with_none_found(self) -> Self:
+        """Return the configuration with nothing where it leaves to the rows what there is."""
+        left = {name: none for name, none in NONE.items() if vars(self)[name] == "auto"}
+        return dataclasses.replace(self, **left)
+
+    @property
+    def known_particles(self) -> dict[str, dict[str, str | int | float]]:
+        """The particles; none as long as they are left to the rows."""
+        return {} if self.particles == "auto" else self.particles
+
     def digestible(self) -> dict[str, Any]:
         """Return what decides the bytes of the result; call it on a `resolved` configuration.
 
-        Of `DERIVED` only what is declared, and nothing of ``relative`` where it is left to the
-        table: a run without any has the digest of releases before.
+        Of `DERIVED` only what is declared, and nothing of what is left to the table: a run without
+        any has the digest of releases before.
         """
         names = [f.name for f in dataclasses.fields(ModelConfig)]
         left_out = [
@@ -253,9 +267,9 @@ class ModelConfig:
             "card",
             "preset",
             "n_replicas",
-            *(() if self.particles else ("coordinates",)),
+            *(() if self.known_particles else ("coordinates",)),
         ]
-        left_out += ["relative"] if self.relative == "auto" else []
+        left_out += [name for name in (*NONE, "relative") if getattr(self, name) == "auto"]
         names = [name for name in names if name not in left_out]
         return {n: getattr(self, n) for n in names if n not in DERIVED or getattr(self, n)}
 

@@ -120,7 +120,7 @@ def test_many_rows_have_deeper_trees_split_on_some_outputs_and_rarer_noise():
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 @pytest.mark.parametrize("size", [(1_000, 2), (25_000, 12), (1_000_000, 600)])
 def test_presets_leave_nothing_open_at_any_size(preset, size):
-    config = ModelConfig(preset=preset).resolved(*size)
+    config = ModelConfig(preset=preset, particles={}).resolved(*size)
     open_fields = [k for k, v in dataclasses.asdict(config).items() if v is None]
     assert open_fields == ["random_state"]
     assert config.resolved(*size) == config
