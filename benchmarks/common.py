@@ -39,12 +39,7 @@ def proposed(frame: Any) -> dict[str, Any]:
     from flowbdt import EventTable
     from flowbdt.tables.proposals.proposed_settings import Proposals
 
-    found = Proposals.of(EventTable.of(frame))
-    return {
-        "particles": found.particles,
-        "relations": [one.text for one in found.relations if one.exact],
-        "require": [cut.text for cut in found.cuts],
-    }
+    return Proposals.of(EventTable.of(frame)).settings
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

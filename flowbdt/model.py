@@ -108,17 +108,18 @@ class FlowBDT(BaseEstimator):
     transforms : 'auto', a transform's name for all columns, or a mapping from column to transform
     relations : exact relations such as ``"tau21 = tau2 / tau1"``; the left side is not learned but
         computed, so that it holds exactly. 'auto' for all exact ones that the rows show, see
-        `flowbdt.tables.proposals.found_relations`
+        `flowbdt.tables.proposals.found_relations`; () for none
     observables : such as ``"mee = mass(e1, e2)"``, which the rejection sees besides the columns;
         not stored in events. None for mass and distance of each pair of the first five particles
     particles : what expressions may name, such as ``{"e1": {"pt": "pt1", "eta": "eta1", "phi":
         "phi1", "mass": 0.000511}}``: columns or numbers, of pt, eta, phi, mass (or E); E, px, py,
-        pz; or px, py, pz, mass
+        pz; or px, py, pz, mass. 'auto' for those that columns' names suggest and their numbers
+        confirm, see `flowbdt.tables.proposals.found_particles`; None for none
     coordinates : 'particles' learns momenta, pseudorapidities, differences of azimuth and masses of
         declared particles, and not the common turn of an event where it is a symmetry, so that
         masses and angles survive; 'columns' learns their columns as they stand
     require : cuts such as ``"pt2 > 25"`` that hold in every training row and every generated event:
-        others are drawn anew
+        others are drawn anew. 'auto' for sharp edges and orders of particles; () for none
     relative : columns learned relative to a condition, such as ``{"sim_pt": "ratio gen_pt",
         "sim_phi": "difference gen_phi"}``; angles that fill a turn by difference on the circle, as
         'angle' says of any; ``"difference gen_phi in width"``: in units of another condition.
@@ -167,11 +168,11 @@ class FlowBDT(BaseEstimator):
         inputs: list[str] | None = None,
         booster: dict[str, Any] | None = None,
         transforms: Any = "auto",
-        relations: str | list[str] | tuple[str, ...] = (),
+        relations: str | list[str] | tuple[str, ...] = "auto",
         observables: list[str] | None = None,
-        particles: dict[str, Any] | None = None,
+        particles: str | dict[str, Any] | None = "auto",
         coordinates: str = "particles",
-        require: list[str] | tuple[str, ...] = (),
+        require: str | list[str] | tuple[str, ...] = "auto",
         relative: str | dict[str, str] | None = "auto",
         order: list[str] | tuple[str, ...] = (),
         validation_fraction: float = 0.1,
@@ -273,8 +274,10 @@ class FlowBDT(BaseEstimator):
     def _config(self, seed: int) -> ModelConfig:
         settings = self.get_params(deep=False)
         del settings["density"]  # learned beside the run, from the same rows
-        for name in ("booster", "noise", "particles"):
+        for name in ("booster", "noise"):
             settings[name] = settings[name] or {}
+        if self.density and settings["particles"] == "auto":
+            settings["particles"] = {}  # a density is one of columns, not of events up to a turn
         return ModelConfig(**atomic_files.to_plain({**settings, "random_state": seed}))
 
     def _adopt(self, content: bytes, flow: Flow | None = None) -> None:

@@ -101,27 +101,34 @@ def test_cuts_and_observables_of_a_configuration(folder, capsys):
     assert "does not hold in" in capsys.readouterr().err
 
 
-def test_dry_run_proposes_particles_and_assumes_none(folder, capsys):
+def test_particles_that_rows_show_are_taken_unless_settings_say_none(folder, capsys):
     rng = np.random.default_rng(0)
-    names = ["pt1", "eta1", "phi1", "sigmaEtaEta1", "Muon_E", "Muon_px", "Muon_py", "Muon_pz"]
-    table = EventTable.of(rng.normal(size=(200, 8)), names)
-    mass, _ = declared(["M = mass(p1, Muon)"], proposed_particles(names))
-    write_table("p.csv", mass.added_to(table))
+    columns = {"pt1": 20 + rng.exponential(20, 400), "eta1": rng.normal(size=400)}
+    columns |= {"phi1": rng.uniform(-np.pi, np.pi, 400), "sigmaEtaEta1": rng.normal(size=400)}
+    columns |= {f"Muon_p{axis}": rng.normal(size=400) for axis in "xyz"}
+    columns["Muon_E"] = np.sqrt(sum(columns[f"Muon_p{axis}"] ** 2 for axis in "xyz") + 0.1)
+    mass, particles = declared(["M = mass(p1, Muon)"], proposed_particles(list(columns)))
+    write_table("p.csv", mass.added_to(EventTable.of(columns)))
     assert run("fit", "p.csv", "--dry-run", *QUICK) == 0
-    shown = capsys.readouterr().out
-    assert "#   M = mass(p1, Muon)   (largest relative deviation" in shown
-    assert shown.count("largest relative deviation") == 1
-    assert "# require=" not in shown
-    assert "#   p1: {pt: pt1, eta: eta1, phi: phi1, mass: 0}" in shown
-    assert "#   Muon: {E: Muon_E, px: Muon_px, py: Muon_py, pz: Muon_pz}" in shown
-    assert "particles: {}" in shown
+    shown = yaml.safe_load(text := capsys.readouterr().out)
+    assert shown["relations"] == ["M = mass(p1, Muon)"]
+    assert shown["particles"].keys() == particles.keys() == {"p1", "Muon"}
+    assert shown["require"] == []
+    assert "# particles:" not in text
+    off = ("--set", "particles={}", "--set", "relations=[]")
+    assert run("fit", "p.csv", "--dry-run", *QUICK, *off) == 0
+    text = capsys.readouterr().out
+    assert "particles: {}\n" in text
+    assert "#   p1: {pt: pt1, eta: eta1, phi: phi1, mass: 0}" in text
+    assert "#   M = mass(p1, Muon)   (largest relative deviation" in text
     assert run("fit", "jets.h5", "--dry-run", *QUICK) == 0
     assert "suggest" not in capsys.readouterr().out
 
 
 def test_init_writes_settings_that_fit_takes(folder, capsys):
     rng = np.random.default_rng(0)
-    columns = {f"{name}{i}": rng.normal(size=600) for name in ("eta", "phi") for i in (1, 2)}
+    columns = {f"eta{i}": rng.normal(size=600) for i in (1, 2)}
+    columns |= {f"phi{i}": rng.uniform(-np.pi, np.pi, 600) for i in (1, 2)}
     columns |= {f"pt{i}": 30 + rng.exponential(20, 600) for i in (1, 2)}
     columns |= {"n": rng.integers(0, 3, 600), "Event": np.arange(600) * 7}
     columns["ht"] = columns["pt1"] + columns["pt2"]
@@ -331,8 +338,8 @@ def test_no_bar_when_nobody_watches(folder):
     command = [sys.executable, "-m", "flowbdt.cli", "fit", "jets.h5", "-o", "run", *QUICK]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stderr == ""
-    told, complete = done.stdout.split("\n", 1)
-    assert "tau21 = tau2 / tau1" in told
+    *told, complete = done.stdout.splitlines()
+    assert told[-1] == "  relations: tau21 = tau2 / tau1   (none with relations=[])"
     assert complete.startswith("complete: run")
 
 

@@ -105,10 +105,22 @@ def test_what_is_given_wins_over_the_preset():
     assert mine.booster["n_estimators"] == fast.booster["n_estimators"]
 
 
+def test_many_rows_have_deeper_trees_split_on_some_outputs_and_rarer_noise():
+    few, many = (ModelConfig().resolved(n, 12) for n in (25_000, 10**6))
+    assert few.booster["split_outputs"] == 0
+    assert 0 < many.booster["split_outputs"] < 12
+    assert few.booster["max_depth"] < many.booster["max_depth"]
+    assert few.noise["refresh"] < many.noise["refresh"]
+    own = {"max_depth": 3, "split_outputs": 2}
+    mine = ModelConfig(booster=own, noise={"name": "fresh", "refresh": 5}).resolved(10**6, 12)
+    assert {name: mine.booster[name] for name in own} == own
+    assert mine.noise["refresh"] == 5
+
+
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 @pytest.mark.parametrize("size", [(1_000, 2), (25_000, 12), (1_000_000, 600)])
 def test_presets_leave_nothing_open_at_any_size(preset, size):
-    config = ModelConfig(preset=preset).resolved(*size)
+    config = ModelConfig(preset=preset, particles={}).resolved(*size)
     open_fields = [k for k, v in dataclasses.asdict(config).items() if v is None]
     assert open_fields == ["random_state"]
     assert config.resolved(*size) == config

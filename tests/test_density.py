@@ -238,7 +238,7 @@ def test_what_has_no_density_is_refused(gaussian):
     with pytest.raises(ConfigError, match="mixture"):
         FlowBDT(**{**SMALL, "preconditioner": "none"}, density=True).fit(x)
     with pytest.raises(ConfigError, match="linear function"):
-        FlowBDT(**SMALL, density=True).fit(np.c_[x, x @ [1.0, 1.0]])
+        FlowBDT(**SMALL, density=True, relations=[]).fit(np.c_[x, x @ [1.0, 1.0]])
     with pytest.raises(InputError, match="2 columns"):
         gaussian.score_samples(x[:, :1])
 

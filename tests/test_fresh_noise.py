@@ -18,7 +18,7 @@ from flowbdt.flow.step_inputs import StepInputs
 from flowbdt.generation.fit_run import fit_run
 from flowbdt.model import FlowBDT
 from flowbdt.tables.transforms import JointTransform
-from flowbdt.training import run_directory
+from flowbdt.training import noisy_pairs, run_directory
 from flowbdt.training.noisy_pairs import VALID_REPEATS, LatentEvents, NoisyPairs, TimeStep
 from flowbdt.training.plan import Inputs, check_config, make_plan
 from flowbdt.training.run_directory import RunDirectory
@@ -29,7 +29,7 @@ BOOSTER = {"max_depth": 4, "learning_rate": 0.2, "max_bin": 32}
 BOOSTER |= {"multi_strategy": "multi_output_tree"}
 
 
-def pairs(repeats=1, n=600, purpose="train", columns=2):
+def pairs(repeats=1, n=600, purpose="train", columns=2, turns=1):
     rng = np.random.default_rng(0 if purpose == "train" else 1)
     z = rng.normal(size=(n, columns))
     z[:, 1] = z[:, 0] ** 2 - 1 + 0.1 * z[:, 1]
@@ -44,6 +44,7 @@ def pairs(repeats=1, n=600, purpose="train", columns=2):
         n_repeats=repeats,
         seed=1,
         purpose=purpose,
+        turns=turns,
     )
 
 
@@ -166,6 +167,29 @@ def test_resume_ends_in_the_same_bytes(tmp_path, jets, quick_booster):
     run.file(run_directory.model_name(1)).write_bytes(before[:40])
     fit_run(inputs, run.path, resume=True)
     assert run.read(run_directory.model_name(1)) == before
+
+
+def test_events_of_large_tables_take_turns_whatever_is_drawn_before():
+    source = pairs(n=900, turns=3)
+    draws = [source.redrawn(number) for number in range(4)]
+    rows = [draw.events.rows for draw in draws]
+    assert np.array_equal(np.sort(np.concatenate(rows[:3])), np.arange(900))
+    assert np.array_equal(rows[0], rows[3])
+    assert [draw.n_rows for draw in draws] == [len(one) for one in rows]
+    assert max(map(len, rows)) < 400
+    (first, _), (again, _), (later, _) = map(arrays, (source, draws[2].redrawn(3), draws[0]))
+    assert not np.array_equal(first, again)  # the same events with other noise
+    assert np.array_equal(first, later)
+
+
+def test_all_turns_come_before_the_last_tree():
+    fresh = {"name": "fresh", "refresh": 20}
+    assert noisy_pairs.n_turns(fresh, 25_000) == 1
+    assert noisy_pairs.n_turns({"name": "repeats"}, 10**7) == 1
+    for n_events in (900_000, 10**7):
+        turns = noisy_pairs.n_turns(fresh, n_events)
+        every = noisy_pairs.trees_per_draw(fresh, 60, turns)
+        assert 60 // every >= turns > 1
 
 
 def test_noise_is_a_setting_of_the_estimator(jets, quick_booster):

@@ -15,7 +15,6 @@ from flowbdt.tables.coordinates.learned_columns import Coordinates
 from flowbdt.tables.coordinates.particle_coordinates import particle_coordinates
 from flowbdt.tables.formulas.expressions import Cuts
 from flowbdt.tables.formulas.particles import check_azimuths, proposed_particles, read_particles
-from flowbdt.tables.proposals.proposed_settings import Proposals
 
 POLAR = {
     name: {"pt": f"pt{i}", "eta": f"eta{i}", "phi": f"phi{i}", "mass": 0.1}
@@ -124,7 +123,7 @@ def test_learned_columns_give_a_table_back_and_are_stored():
     assert np.array_equal(again.inverse(z), transform.inverse(z))
     with pytest.raises(FormatError, match="turn is of other columns"):
         TableTransform.from_json({**stored, "turn": {**stored["turn"], "angles": {"x": 0.0}}})
-    with pytest.raises(ConfigError, match="'phi1', 'phi2' turn .* coordinates='columns'"):
+    with pytest.raises(ConfigError, match="'phi1', 'phi2' turn .* particles={}"):
         pack_inverse(transform)
 
 
@@ -186,10 +185,7 @@ def test_real_electron_pairs_have_the_mass_of_their_own_four_vectors():
     particles = proposed_particles(tuple(frame))
     frame["M"] = mass_of(frame, particles, *particles)
     train, test = frame[:9400], frame[9400:]
-    found = Proposals.of(EventTable.of(train))
-    settings = {"relations": [one.text for one in found.relations if one.exact]}
-    settings["require"] = [cut.text for cut in found.cuts]
-    new = FlowBDT(particles=found.particles, random_state=1, **settings).fit(train).sample(9400)
+    new = FlowBDT(random_state=1).fit(train).sample(9400)
     mass = mass_of(new, particles, *particles)
     assert np.abs(new["M"] / mass - 1).max() < 1e-4
     assert ((mass > 60) & (mass < 120)).all()
@@ -198,7 +194,6 @@ def test_real_electron_pairs_have_the_mass_of_their_own_four_vectors():
     assert abs(near[0] - near[1]) < 0.02
     assert abs(away[0] - away[1]) < 0.02
     assert new[["pt1", "pt2"]].min().min() > 25
-    assert (new[["eta1", "eta2"]].abs().max() < train[["eta1", "eta2"]].abs().max() + 0.02).all()
 
 
 def test_other_pairs_and_edges_that_would_be_lost_keep_their_momenta():
@@ -311,7 +306,7 @@ def test_what_is_declared_otherwise_stays_as_it_is():
     assert "coordinates" not in ModelConfig().digestible()
     assert ModelConfig(particles=POLAR).digestible()["coordinates"] == "particles"
     small = FlowBDT(**SMALL, particles=POLAR, observables=[], coordinates="columns").fit(table)
-    plain = FlowBDT(**SMALL).fit(table)
+    plain = FlowBDT(**SMALL, particles=None).fit(table)
     assert np.array_equal(small.sample(50, random_state=1).x, plain.sample(50, random_state=1).x)
     with pytest.raises(ConfigError, match="coordinates"):
         FlowBDT(coordinates="polar").fit(table)

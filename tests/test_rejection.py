@@ -20,7 +20,7 @@ from flowbdt.training import run_directory
 from flowbdt.training.collect import collect_steps
 from flowbdt.training.plan import Inputs
 from flowbdt.training.run_directory import RunDirectory
-from flowbdt.trees.density_ratio import DensityRatio
+from flowbdt.trees.density_ratio import DensityRatio, trees_of_round
 
 COARSE = {
     "n_steps": 2,
@@ -63,6 +63,11 @@ def test_the_ratio_of_two_normal_distributions_is_found():
     kept = np.mean([ratio.keeps(x, np.full(200, u)) for u in np.linspace(0.0025, 0.9975, 200)], 0)
     expected = np.minimum(np.exp(x[:, 0] / 2 - 1 / 8) / ratio.ceiling, 1.0)
     assert np.abs(kept - expected).mean() < 0.04
+
+
+def test_the_ratio_of_many_events_has_fewer_and_deeper_trees():
+    rules = [trees_of_round(n) for n in (500, 25_000, 50_000, 100_000, 10**7)]
+    assert rules == [(4, 5), (4, 5), (2, 6), (1, 7), (1, 7)]
 
 
 def test_thread_count_does_not_change_the_classifier():

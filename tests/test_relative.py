@@ -163,7 +163,7 @@ def test_discrete_columns_see_what_is_learned():
     late = rng.normal(0, 5, 1500)
     events = {"stop": start + late, "after": (late > 0).astype(int), "other": rng.normal(size=1500)}
     model = FlowBDT(preset="fast", n_steps=2, random_state=1).fit(events, cond={"start": start})
-    assert "stop minus start" in " ".join(model.transform_.describe())
+    assert "stop minus start" in " ".join(model.transform_.describe())  # not: stop = start
     new = model.sample(cond={"start": start}, random_state=2)
     assert np.mean((new["stop"] > start) == (new["after"] == 1)) > 0.97
     discrete = model.flow().generator.discrete

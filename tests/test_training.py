@@ -242,7 +242,7 @@ def test_trees_learn_only_what_the_closed_form_leaves(tmp_path, name):
 
 
 def test_views_decide_what_trees_see(tmp_path, jets, quick_booster):
-    settings = {"preconditioner": {"name": "mixture", "n_components": 2}}
+    settings = {"preconditioner": {"name": "mixture", "n_components": 2}, "relations": []}
     widths = {}
     for views in (["latent"], ["latent", "columns"], ["end_point"], ["latent", "components"]):
         run = RunDirectory(tmp_path / "-".join(views))

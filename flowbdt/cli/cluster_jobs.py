@@ -18,7 +18,7 @@ import click
 
 from ..errors import ConfigError, FlowbdtError, InputError, RunError, plural
 from . import options
-from .fit_runs import planning, read_config, read_inputs
+from .fit_runs import planning, read_config, read_with_found
 from .generate_events import sampling
 from .options import NUMBER, TABLES, say, show
 
@@ -69,7 +69,7 @@ def plan_command(
     from ..training.plan import make_plan
     from ..training.run_directory import RunDirectory, n_jobs
 
-    inputs = read_inputs(table, read_config(config, **changes))
+    inputs = read_with_found(table, read_config(config, **changes))
     if output is None:
         raise InputError("say where the run goes: flowbdt plan TABLE -o RUN")
     n_steps = n_jobs(make_plan(inputs, RunDirectory(output)))

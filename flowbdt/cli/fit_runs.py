@@ -71,8 +71,7 @@ def fit_command(
     if resume and table is None and planned:
         _continue(output, read_config(config, **changes))
     else:
-        inputs = read_inputs(table, read_config(config, **changes))
-        _say_relations(inputs.config, inputs.table)
+        inputs = read_with_found(table, read_config(config, **changes))
         n, times = inputs.config.n_replicas, len(inputs.checked_grid().times)
         with bar(total=n * times, desc="training", unit="step") as progress:
             fit = fit_replicas if n > 1 else fit_run
@@ -149,6 +148,19 @@ def read_inputs(table: Path | None, config: RunConfig) -> Inputs:
     return Inputs(read_events(table, config, missing=True), config, seed, grid=grid)
 
 
+def read_with_found(table: Path | None, config: RunConfig) -> Inputs:
+    """Read the table of a fit, and say what is found where the settings leave that to its rows."""
+    from ..config import NONE
+    from ..generation.describe_flow import described_rules
+
+    inputs = read_inputs(table, config).with_found()
+    settings = inputs.config.to_plain()
+    found = {k: settings[k] for k in NONE if vars(config)[k] == "auto" and settings[k]}
+    if found:
+        say("\n".join(["held, as the rows show it:", *described_rules(found)]), found=found)
+    return inputs
+
+
 def _dry_run(path: Path | None, config: RunConfig) -> None:
     """Show what a fit would do: every setting and the times; with a table, columns and cost."""
     import numpy as np
@@ -187,13 +199,13 @@ def _proposals(config: ModelConfig, table: EventTable) -> str:
     """Return what rows and names suggest and nobody declared: particles, relations, cuts."""
     from ..tables.proposals.proposed_settings import Proposals
 
-    found = Proposals.of(table, config.particles, list(config.relations), config.require)
+    found = Proposals.of(table, config.known_particles, list(config.relations), config.require)
     lines = []
     if found.particles:
-        lines += ["# names suggest these particles; declare those that are, with their masses:"]
+        lines += ["# names and numbers suggest these particles; declare those that are:"]
         lines += ["# particles:", *(f"# {line}" for line in particle_lines(found.particles))]
     for exact, words in (
-        (True, "all rows agree with these; relations=auto holds those of declared particles:"),
+        (True, "all rows agree with these, which nothing holds; declare those that are meant:"),
         (False, "nearly all rows nearly agree with these, which nothing holds:"),
     ):
         listed = [f"#   {one.describe()}" for one in found.relations if one.exact is exact]
@@ -213,20 +225,6 @@ def particle_lines(particles: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _say_relations(config: ModelConfig, table: EventTable) -> None:
-    """Say which exact relations nobody declared."""
-    from ..tables.proposals.found_relations import find_relations
-
-    if config.relations:
-        return
-    found = [one.text for one in find_relations(table, config.particles) if one.exact]
-    if found:
-        say(
-            f"all rows agree with {'; '.join(found)}; generated events do with relations=auto",
-            relations=found,
-        )
-
-
 def _times(grid: TimeGrid) -> str:
     times = ", ".join(f"{t:.4g}" for t in grid.times)
     return f"# {len(grid.times)} step models, at t = {times}"
@@ -235,7 +233,7 @@ def _times(grid: TimeGrid) -> str:
 def _continue(path: Path, config: RunConfig) -> None:
     """Train the missing steps of a planned run. Raises ConfigError if settings differ."""
     from ..atomic_files import to_plain
-    from ..config import DERIVED
+    from ..config import DERIVED, NONE
     from ..generation.fit_run import train_replicas, train_run
     from ..training.executors import EXECUTORS
     from ..training.run_directory import Replicas, RunDirectory, open_run
@@ -252,7 +250,10 @@ def _continue(path: Path, config: RunConfig) -> None:
     planned = run.plan()["fingerprint"]["settings"]
     wanted = to_plain(config.digestible())
     different = [k for k, v in wanted.items() if k in planned and planned[k] != v]
-    different += [k for k in (*DERIVED, "relative") if (k in wanted) != (k in planned)]
+    known = {*DERIVED, "relative"} - {k for k in NONE if vars(config)[k] == "auto"}
+    if config.particles == "auto":
+        known -= {"coordinates", *(["observables"] if config.observables is None else [])}
+    different += [k for k in sorted(known) if (k in wanted) != (k in planned)]
     if different:
         raise ConfigError(
             f"{path} was planned with other settings for {', '.join(different)} than those of this"

@@ -47,9 +47,7 @@ def _suggested(path: Path) -> list[str]:
     if not table.names:
         raise InputError(f"{path} has numbers of events only ({', '.join(left_out)})")
     found = Proposals.of(table)
-    relations = [one.text for one in found.relations if one.exact]
-    cuts = {cut.text: cut.reason for cut in found.cuts}
-    settings = RunConfig(relations=relations, require=list(cuts), particles=found.particles)
+    settings, cuts = RunConfig(**found.settings), {cut.text: cut.reason for cut in found.cuts}
     lines = [
         f"# Settings that {table.n} rows of {path.name} suggest: change or remove what is wrong.",
         "# With --dry-run, 'flowbdt fit' says what becomes of them.",
@@ -63,11 +61,11 @@ def _suggested(path: Path) -> list[str]:
     lines += ["", "# Columns that are known when events are generated; take them out above:"]
     lines += ["conditions: []", "# weight: column of event weights"]
     if found.particles:
-        lines += ["", "# Their names look like particles; enter the masses:"]
+        lines += ["", "# Their names and numbers are those of particles; enter the masses:"]
         lines += ["particles:", *particle_lines(found.particles)]
-    if relations:
+    if settings.relations:
         lines += ["", "# All rows agree with these; generated events will:", "relations:"]
-        lines += _list(dict.fromkeys(relations, ""))
+        lines += _list(dict.fromkeys(settings.relations, ""))
     nearly = [one.describe() for one in found.relations if not one.exact]
     if nearly:
         lines += ["", "# Nearly all rows nearly agree with these, which nothing holds:"]

@@ -70,7 +70,7 @@ class Reference:
         if transform.turn or len(transform.coordinates) != len(transform.coordinates.targets):
             raise ConfigError(
                 f"{needed} coordinates with a volume, and particles were learned up to the turn of"
-                " an event, or in other numbers of columns; fit with coordinates='columns'"
+                " an event, or in other numbers of columns; fit with particles={}"
             )
         if mixture is None and flow.n_latent:
             raise ConfigError(f"{needed} the closed form: fit with preconditioner='mixture'")

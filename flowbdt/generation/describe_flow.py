@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from ..config import NONE
 from ..training.explained_variance import explained
 from .trained_flow import Flow
 
@@ -13,6 +15,7 @@ def describe_flow(flow: Flow, name: str = "flow") -> list[str]:
     settings, plan, steps = dict(flow.settings), flow.plan, flow.manifest["steps"]
     booster, shares = settings.pop("booster"), [explained(step) for step in steps]
     settings.pop("transforms", None)
+    rules = {name: settings.pop(name) for name in NONE if settings.get(name)}
     lines = [
         f"{name}, digest {plan['digest'][:12]}",
         *(
@@ -24,6 +27,8 @@ def describe_flow(flow: Flow, name: str = "flow") -> list[str]:
         "",
         "settings:  " + ", ".join(f"{k}={v}" for k, v in settings.items()),
         "booster:   " + ", ".join(f"{k}={v}" for k, v in booster.items()),
+        *(["held, declared or as the training rows show it:"] if rules else []),
+        *described_rules(rules),
         "made with: " + ", ".join(f"{k} {v}" for k, v in plan["made_with"].items()),
         "",
         f"closed form: {flow.preconditioner.describe()}",
@@ -43,6 +48,22 @@ def describe_flow(flow: Flow, name: str = "flow") -> list[str]:
     if flow.draws_columns:
         lines += ["", "drawn by a classifier   rounds   log loss   without trees"]
         lines += map(_classifier_line, flow.manifest["classifiers"])
+    return lines
+
+
+def described_rules(settings: Mapping[str, Any]) -> list[str]:
+    """Return lines of particles, relations and cuts, each with what switches them off."""
+    lines = []
+    for name, value in settings.items():
+        texts = (
+            [*value]
+            if name != "particles"
+            else [
+                f"{particle} ({', '.join(f'{k} {v}' for k, v in spec.items())})"
+                for particle, spec in value.items()
+            ]
+        )
+        lines.append(f"  {name}: {'; '.join(texts)}   (none with {name}={NONE[name]})")
     return lines
 
 

@@ -67,10 +67,12 @@ def fit_parts(plan: Mapping[str, Any], n_steps: int) -> list[Part]:
     per_event = booster.get("rejection_events", rejection.GENERATED_PER_EVENT)
     real, generated = min(n_rows, rejection.MOST_REAL), rejection.n_generated(n_rows, m, per_event)
     flow = 2 * generated * n_steps * (each + 1e-9 * EVENT_NS * m)
-    row_s = 1e-9 * (RATIO_NS[0] + RATIO_NS[1] * n_inputs(plan)) * ratio.PER_ROUND
+    trees, depth = ratio.trees_of_round(real)
+    row_s = 1e-9 * (RATIO_NS[0] + RATIO_NS[1] * n_inputs(plan)) * trees * depth / ratio.DEPTH
     rounds = min(USUAL_ROUNDS + n_rows // ROWS_PER_ROUND, ratio.MOST_ROUNDS)
+    times = 1 + (per_event > 1 and real < ratio.FEW)
     usual, most = (
-        flow + row_s * ((1 + (per_event > 1)) * n + ratio.PATIENCE) * (real + generated)
+        flow + row_s * (times * n + ratio.PATIENCE) * (real + generated)
         for n in (rounds, ratio.MOST_ROUNDS)
     )
     numbers = (real + generated) * n_inputs(plan)  # in float64 thrice, in float32 five times

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataWarning
 from ..trees.base import kept_bytes
 from .mixture_cost import MixtureCost
-from .noisy_pairs import valid_repeats
+from .noisy_pairs import n_turns, trees_per_draw, valid_repeats
 
 if TYPE_CHECKING:
     from .executors.base import Executor
@@ -130,10 +130,10 @@ def step_cost(plan: Mapping[str, Any], rounds: int | None = None) -> Cost:
     booster = settings["booster"]
     return estimate(
         booster if rounds is None else {**booster, "n_estimators": rounds},
-        plan["n_train"] * noise["n_repeats"],
+        plan["n_train"] // n_turns(noise, plan["n_train"]) * noise["n_repeats"],
         points * plan["n_latent"] + len(fingerprint["columns"]["conditions"]) + components,
         plan["n_latent"],
-        plan["n_valid"] * valid_repeats(noise),
+        plan["n_valid"] * valid_repeats(noise, plan["n_valid"]),
     )
 
 
@@ -149,9 +149,11 @@ def step_seconds(plan: Mapping[str, Any]) -> tuple[float, float]:
     usual = patience + USUAL_TREES + plan["n_train"] // ROWS_PER_TREE if patience else most
 
     def seconds(rounds: int) -> float:
-        draws = 1 + rounds // noise["refresh"] if noise["name"] == "fresh" else 1
-        drawn = plan["n_train"] * noise["n_repeats"]
-        rows = draws * drawn + plan["n_valid"] * valid_repeats(noise)
+        turns = n_turns(noise, plan["n_train"])
+        per_draw = trees_per_draw(noise, int(booster["n_estimators"]), turns)
+        draws = max(-(-rounds // per_draw), 1) if per_draw else 1
+        drawn = plan["n_train"] // turns * noise["n_repeats"]
+        rows = draws * drawn + plan["n_valid"] * valid_repeats(noise, plan["n_valid"])
         closed = 0.0 if mixture is None else mixture.velocity(plan["n_latent"])
         binned = 3 * plan["n_latent"] * NANOSECONDS["bins"] * 1e-9 * (draws - 1) * drawn
         return STEP_S + step_cost(plan, rounds).cpu_seconds + rows * closed + binned

@@ -54,7 +54,7 @@ class Label:
 
 def may_choose(config: ModelConfig, table: EventTable) -> bool:
     """Return if a column may come first: where closed form and trees are left to the preset."""
-    usual = ModelConfig(preset=config.preset).resolved(table.n, len(table.names))
+    usual = ModelConfig(preset=config.preset, particles={}).resolved(table.n, len(table.names))
     names = ("preconditioner", "booster", "rejection", "coupling", "observables")
     left = all(getattr(config, name) == getattr(usual, name) for name in names)
     plain = table.weight is None and table.cond is None and not np.isnan(table.x).any()

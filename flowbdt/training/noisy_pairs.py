@@ -9,6 +9,7 @@ events, pairs of a teacher and torchcfm are variants of this in
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -21,15 +22,32 @@ from ..flow.paths import Path
 from ..flow.step_inputs import StepInputs
 from ..trees.base import Batch
 
-VALID_REPEATS = 5
-"""At most this many noise draws per validation event: its loss is an average, not a model. They
-stay the same while a step is trained, also when the training noise is redrawn."""
+VALID_REPEATS, VALID_PAIRS = 5, 100_000
+"""At most this many noise draws per validation event, and where there are many events no more than
+make so many pairs: their loss is an average, not a model. They stay the same while a step is
+trained, also when the training noise is redrawn."""
 
 
-def valid_repeats(noise: Mapping[str, Any]) -> int:
-    """Return the noise draws of each validation event."""
-    fresh = noise["name"] == "fresh"
-    return VALID_REPEATS if fresh else min(int(noise["n_repeats"]), VALID_REPEATS)
+def valid_repeats(noise: Mapping[str, Any], n_valid: int) -> int:
+    """Return the noise draws of each of so many validation events."""
+    most = max(min(VALID_REPEATS, VALID_PAIRS // max(n_valid, 1)), 1)
+    return most if noise["name"] == "fresh" else min(int(noise["n_repeats"]), most)
+
+
+EVENTS_PER_DRAW = 400_000
+"""About so many events are in a draw of fresh noise; those of a larger table take turns. Trees for
+1,000,000 jets explain 13% less with a third of them in each draw than with all, in 0.4 of the time,
+and as much as all did with splits sought on every output."""
+
+
+def n_turns(noise: Mapping[str, Any], n_events: int) -> int:
+    """Return the number of draws in which all training events have their turn."""
+    return max(round(n_events / EVENTS_PER_DRAW), 1) if noise["name"] == "fresh" else 1
+
+
+def trees_per_draw(noise: Mapping[str, Any], n_trees: int, turns: int) -> int:
+    """Return after how many of the trees noise is redrawn; all events have their turn; 0: never."""
+    return min(int(noise["refresh"]), max(n_trees // turns, 1)) if noise["name"] == "fresh" else 0
 
 
 @dataclass(frozen=True)
@@ -66,7 +84,8 @@ class NoisyPairs:
 
     A batch is one repetition of one block of events and is made from its own key (seed, purpose,
     step, repetition, block). So every pass gives the same batches in any process, and memory does
-    not grow with the number of repetitions. A redrawn source continues with the next repetitions.
+    not grow with the number of repetitions. A redrawn source continues with the next repetitions,
+    and with the next of ``turns`` parts of the events.
     ``inputs`` gives what the trees see of x_t, and the closed-form velocity that they add to.
     """
 
@@ -81,17 +100,27 @@ class NoisyPairs:
         n_repeats: int,
         seed: int,
         purpose: str,
+        turns: int = 1,
     ) -> None:
-        self.events, self.path, self.coupling, self.step = events, path, coupling, step
+        self._all, self.path, self.coupling, self.step = events, path, coupling, step
         self._inputs, self._key = inputs, (seed, purpose, step.number)
-        self._n_repeats, self._first_repeat = n_repeats, 0
-        self.n_rows = len(events.rows) * n_repeats
+        self._n_repeats, self.turns = n_repeats, turns
         self.n_outputs = events.z.shape[1]
+        self._draw(0)
+
+    def _draw(self, number: int) -> None:
+        self.events, self._first_repeat = self._all, number * self._n_repeats
+        if self.turns > 1:
+            rng = seeding.stream(self._key[0], "turns")
+            turn = rng.integers(self.turns, size=len(self._all.rows))
+            rows = self._all.rows[turn == number % self.turns]
+            self.events = dataclasses.replace(self._all, rows=rows)
+        self.n_rows = len(self.events.rows) * self._n_repeats
 
     def redrawn(self, draw: int) -> Self:
-        """Return the same events with the noise of another draw; draw 0 is the first."""
+        """Return the events of another draw, with other noise; draw 0 is the first."""
         other = copy.copy(self)
-        other._first_repeat = draw * self._n_repeats
+        other._draw(draw)
         return other
 
     def __iter__(self) -> Iterator[Batch]:

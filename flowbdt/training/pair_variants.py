@@ -13,7 +13,7 @@ from ..flow.paths import PATHS
 from ..flow.step_inputs import StepInputs
 from ..flow.torchcfm_reference import TorchcfmMatcher
 from ..registry import spec_name
-from .noisy_pairs import LatentEvents, NoisyPairs, TimeStep
+from .noisy_pairs import LatentEvents, NoisyPairs, TimeStep, n_turns
 
 SMALLEST_SPREAD = 1e-6
 """Below this b(t) a point can have come from one event only."""
@@ -47,6 +47,7 @@ def pairs_of_task(
         n_repeats=n_repeats,
         seed=task["seed"],
         purpose=purpose,
+        turns=n_turns(noise, len(events.rows)) if purpose == "train" else 1,
     )
 
 

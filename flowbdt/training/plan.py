@@ -47,10 +47,14 @@ from ..tables.coordinates.relative import (
 from ..tables.coordinates.turn import Turn
 from ..tables.event_table import EventTable
 from ..tables.formulas.expressions import Cuts, declared
-from ..tables.formulas.particles import check_azimuths, check_particles, read_particles
+from ..tables.formulas.particles import (
+    check_azimuths,
+    check_particles,
+    default_observables,
+    read_particles,
+)
 from ..tables.formulas.relations import Relation, order_relations
-from ..tables.proposals.found_relations import find_relations
-from ..tables.proposals.proposed_cuts import ordered_columns
+from ..tables.proposals.proposed_settings import found_settings
 from ..tables.transforms import TableTransform
 from . import run_directory
 from .executors import EXECUTORS
@@ -105,17 +109,26 @@ class Inputs:
         """True if classifiers draw discrete columns: not where events start from others."""
         return self.source is None and spec_name(self.config.coupling) != "given"
 
+    def with_found(self) -> Inputs:
+        """Return the inputs with the particles, relations and cuts that the table shows.
+
+        That is where the settings leave them open. Where events start from others, or are a
+        student's, which are its teacher's, there are neither particles nor cuts.
+        """
+        config = self.config
+        if not self.classifies or self.pairs is not None:
+            config = replace(config.with_none_found(), relations=config.relations)
+        return replace(self, config=replace(config, **found_settings(self.table, config)))
+
     def settled(self) -> Inputs:
         """Return the inputs with every open setting decided and the seed written in."""
-        table = positive(self.table, self.seed)
-        config = self.config.resolved(table.n, len(table.names))
-        observables, _ = declared(config.observables, config.particles)
-        config = replace(config, observables=observables.texts)
-        if config.relations == "auto":
-            found = find_relations(table, config.particles)
-            config = replace(config, relations=[one.text for one in found if one.exact])
-            if self.classifies:
-                config = replace(config, require=[*config.require, *_orders(table, config)])
+        inputs = self.with_found()
+        table = positive(inputs.table, self.seed)
+        config = inputs.config.resolved(table.n, len(table.names))
+        if config.observables is None:
+            named = default_observables(list(config.known_particles))
+            free = [text for text in named if text.partition(" =")[0] not in table.by_name()]
+            config = replace(config, observables=free)
         if table.weight is not None:
             table = replace(table, weight=checks.relative(table.weight))
         return replace(self, table=table, config=replace(config, random_state=self.seed))
@@ -130,15 +143,9 @@ def positive(table: EventTable, seed: int) -> EventTable:
     return with_positive_weights(table, seed=derive(seed, "signed-weights"))
 
 
-def _orders(table: EventTable, config: ModelConfig) -> list[str]:
-    """Return columns that are in order in all rows, as cuts that nobody declared."""
-    cuts = ordered_columns(table, _relations(config), read_particles(config.particles))
-    return [cut.text for cut in cuts if cut.text not in config.require]
-
-
 def _relations(config: ModelConfig) -> list[Relation]:
     """Return the relations of a configuration, in the order in which they are declared."""
-    known = read_particles(config.particles)
+    known = read_particles(config.known_particles)
     return [Relation.parse(text, known) for text in config.relations]
 
 
@@ -150,8 +157,8 @@ def check_config(config: ModelConfig) -> TimeGrid:
     """
     from ..trees.boosted_trees import check_parameters
 
-    config = config.resolved()
-    observables, particles = declared(config.observables, config.particles)
+    config = config.with_none_found().resolved()
+    observables, particles = declared(config.observables, config.known_particles)
     Cuts.parse(config.require, observables, particles)
     check_relative(config.relative)
     solver = SOLVERS.build(config.solver)
@@ -300,7 +307,7 @@ def check_table(inputs: Inputs) -> None:
 
 def _check_expressions(table: EventTable, config: ModelConfig, trained_on: bool) -> None:
     """Hold relations, observables and cuts against the columns, and rows that are trained on."""
-    observables, particles = declared(config.observables, config.particles)
+    observables, particles = declared(config.observables, config.known_particles)
     relations = order_relations(config.relations, table.names, table.cond_names, particles)
     for relation in relations:
         relation.expression.bound(table.categories)
@@ -322,7 +329,7 @@ def _check_expressions(table: EventTable, config: ModelConfig, trained_on: bool)
 def _check_relative(config: ModelConfig, table: EventTable, computed: Collection[str]) -> None:
     """Refuse columns relative to conditions that something else decides of. Raises ConfigError."""
     assert isinstance(config.relative, Mapping)
-    _, particles = declared(config.observables, config.particles)
+    _, particles = declared(config.observables, config.known_particles)
     transformed = config.transforms if isinstance(config.transforms, Mapping) else ()
     for one in read_relative(config.relative, table):
         owner = next((p.name for p in particles.values() if one.column in p.sources), None)
@@ -350,7 +357,7 @@ def _coordinates(inputs: Inputs, used: np.ndarray) -> Coordinates:
     if isinstance(config.relative, Mapping):
         chosen = read_relative(config.relative, table)
     else:
-        particles = read_particles(config.particles)
+        particles = read_particles(config.known_particles)
         skip = {name for particle in particles.values() for name in particle.sources}
         skip |= {relation.target for relation in _relations(config)}
         spec = config.transforms if isinstance(config.transforms, Mapping) else {}
@@ -408,7 +415,8 @@ def fit_table(inputs: Inputs) -> dict[str, Any]:
 
 def closed_form_rows(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the training rows that a closed form is fitted to, of the arrays to store."""
-    others, used = (*run_directory.REAL, "codes", "valid"), ~arrays["valid"]
+    others = (*run_directory.REAL, "codes", *run_directory.MASKS)
+    used = ~arrays["valid"] & arrays.get("shown", True)
     return {FIELDS.get(k, k): a[used] for k, a in arrays.items() if k not in others}
 
 
@@ -433,8 +441,13 @@ def _fit_table(inputs: Inputs) -> dict[str, Any]:
     arrays = {"cond": table.cond, "weight": table.weight, "source": source}
     if len(transform.skeleton):
         arrays["codes"] = transform.codes(table)
-    arrays = {"z": _latent(transform, table, ~valid, inputs.seed), **arrays}
-    return _fitted(inputs, transform, arrays, valid, derive(inputs.seed, "preconditioner"), label)
+    latent = transform.latent_rows(table)
+    masks = {"valid": valid}
+    if label is None and source is None:
+        masks |= _shown(transform, latent, ~valid)
+    used = ~valid & masks.get("shown", True)
+    arrays = {"z": _filled(transform, latent, table, used, inputs.seed), **arrays}
+    return _fitted(inputs, transform, arrays, masks, derive(inputs.seed, "preconditioner"), label)
 
 
 def fitted_transform(inputs: Inputs, used: np.ndarray) -> tuple[TableTransform, Label | None]:
@@ -444,14 +457,14 @@ def fitted_transform(inputs: Inputs, used: np.ndarray) -> tuple[TableTransform, 
     """
     table, config, turn = inputs.table, inputs.config, Turn()
     coordinates = relative = _coordinates(inputs, used)
-    known = read_particles(config.particles)
+    known = read_particles(config.known_particles)
     named = config.transforms if isinstance(config.transforms, dict) else ()
     left = {*named, *(relation.target for relation in _relations(config))}
     if known and config.coordinates == "particles":
-        observables, _ = declared(config.observables, config.particles)
+        observables, _ = declared(config.observables, config.known_particles)
         cuts = Cuts.parse(config.require, observables, known)
         coordinates, turn = particle_coordinates(
-            table, config.particles, left, inputs.classifies, cuts
+            table, config.known_particles, left, inputs.classifies, cuts
         )
         coordinates = coordinates.joined(relative, table.names)
     if config.require and inputs.classifies:
@@ -466,7 +479,7 @@ def fitted_transform(inputs: Inputs, used: np.ndarray) -> tuple[TableTransform, 
             classify=inputs.classifies,
             first=first,
             order=config.order,
-            particles=config.particles,
+            particles=config.known_particles,
             coordinates=coordinates,
             turn=turn,
         ).fit(table, used)
@@ -482,15 +495,28 @@ def fitted_transform(inputs: Inputs, used: np.ndarray) -> tuple[TableTransform, 
     return transform, label
 
 
-def _latent(
-    transform: TableTransform, table: EventTable, used: np.ndarray, seed: int
+def _shown(
+    transform: TableTransform, latent: np.ndarray, used: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return the mask of rows (n,) of which a flow of one column shows something, as ``shown``.
+
+    The others have an exact value, which a classifier draws whatever the flow says: they would only
+    blur what it learns. Nothing where all do, where several columns see each other, or of too few.
+    """
+    shown = ~np.isnan(latent).all(axis=1)
+    alone = latent.shape[1] == 1 and len(transform.skeleton) == 1
+    enough = not shown.all() and (shown & used).sum() >= MIN_ROWS
+    return {"shown": shown} if alone and enough else {}
+
+
+def _filled(
+    transform: TableTransform, latent: np.ndarray, table: EventTable, used: np.ndarray, seed: int
 ) -> np.ndarray:
     """Return the latent events (n, m) of all rows, missing ones drawn given what is known.
 
     Discrete columns are known, too, which counts where values are missing: the known ones alone may
     be biased. The joint transform is fitted again, to the filled rows ``used`` (n,), bool.
     """
-    latent = transform.latent_rows(table)
     if not np.isnan(latent).any():
         return transform.joint.forward(latent)
     others = [np.zeros((table.n, 0)) if table.cond is None else table.cond]
@@ -561,20 +587,21 @@ def _fit_pairs(inputs: Inputs, pairs: TeacherPairs) -> dict[str, Any]:
     if "real_weight" in pairs.real:
         arrays["real_weight"] = checks.relative(pairs.real["real_weight"])
     seed = derive(derive(inputs.seed, "preconditioner"), "stage", 0)
-    return _fitted(inputs, pairs.transform, arrays, valid, seed)
+    return _fitted(inputs, pairs.transform, arrays, {"valid": valid}, seed)
 
 
 def _fitted(
     inputs: Inputs,
     transform: TableTransform,
     arrays: dict[str, np.ndarray | None],
-    valid: np.ndarray,
+    masks: dict[str, np.ndarray],
     seed: int,
     label: Label | None = None,
 ) -> dict[str, Any]:
     """Return the arrays and files to store; the closed form is fitted on the training rows.
 
-    One for each value of a ``label`` is fitted on all rows.
+    These are told by ``masks``, see `run_directory.MASKS`. One for each value of a ``label`` is
+    fitted on all rows.
     """
     table, config = inputs.table, inputs.config
     cond = np.zeros((table.n, 0)) if table.cond is None else table.cond
@@ -583,7 +610,7 @@ def _fitted(
         if arrays.get(name) is not None:
             arrays[name] = scaling[len(table.names) :].forward(np.asarray(arrays[name]))
     stored = {k: np.asarray(a, dtype=np.float32) for k, a in arrays.items() if a is not None}
-    rows = closed_form_rows({**stored, "valid": valid})
+    rows = closed_form_rows({**stored, **masks})
     velocity = config.preconditioner if transform.n_latent else None
     if label is None:
         closed_form = PRECONDITIONERS.build(velocity or "none")
@@ -608,9 +635,9 @@ def _fitted(
         known["classified"] = transform.skeleton.names
     if label is not None:
         known["first"] = label.name
-    if seen := _seen(inputs, transform, ~valid):
+    if seen := _seen(inputs, transform, ~masks["valid"]):
         known["seen"] = seen
-    return {"arrays": {**stored, "valid": valid}, "files": files, "columns": known}
+    return {"arrays": {**stored, **masks}, "files": files, "columns": known}
 
 
 def _seen(inputs: Inputs, transform: TableTransform, used: np.ndarray) -> list[str]:

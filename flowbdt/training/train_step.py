@@ -13,7 +13,7 @@ from ..errors import RunError, reading
 from ..seeding import derive
 from ..trees.boosted_trees import BoostedTrees, check_parameters
 from . import run_directory
-from .noisy_pairs import LatentEvents, NoisyPairs, valid_repeats
+from .noisy_pairs import LatentEvents, NoisyPairs, trees_per_draw, valid_repeats
 from .pair_variants import pairs_of_task
 from .peak_memory import peak_mib, reset_peak
 from .run_directory import RunDirectory
@@ -73,7 +73,7 @@ def train_velocity(
         valid,
         seed=derive(task["seed"], "booster", task["step"]),
         n_threads=n_threads,
-        refresh=task["noise"]["refresh"] if task["noise"]["name"] == "fresh" else 0,
+        refresh=trees_per_draw(task["noise"], int(task["booster"]["n_estimators"]), train.turns),
     )
     learned = {**model.summary, "rows": train.n_rows}
     return model.to_bytes(), learned
@@ -83,12 +83,14 @@ def training_pairs(run: RunDirectory, task: dict[str, Any]) -> tuple[NoisyPairs,
     """Return the training and validation pairs of a task; no event is in both."""
     arrays, inputs = planned_arrays(run, task), planned_inputs(run, task)
     valid = np.asarray(arrays.pop("valid"))
+    used = np.asarray(arrays.pop("shown", np.full(len(valid), True)))
     arrays.pop("codes", None)  # of columns that classifiers draw
-    weight = arrays.get("weight")
-    weighted = np.full(len(valid), True) if weight is None else np.asarray(weight) > 0
-    train = LatentEvents(rows=np.flatnonzero(~valid & weighted), **arrays)
+    if (weight := arrays.get("weight")) is not None:
+        used = used & (np.asarray(weight) > 0)
+    train = LatentEvents(rows=np.flatnonzero(~valid & used), **arrays)
     pairs = pairs_of_task(task, train, inputs, "train", task["noise"]["n_repeats"])
-    if not valid.any():
+    if not (valid & used).any():
         return pairs, None
-    held_out = LatentEvents(rows=np.flatnonzero(valid & weighted), **arrays)
-    return pairs, pairs_of_task(task, held_out, inputs, "valid", valid_repeats(task["noise"]))
+    held_out = LatentEvents(rows=np.flatnonzero(valid & used), **arrays)
+    repeats = valid_repeats(task["noise"], len(held_out.rows))
+    return pairs, pairs_of_task(task, held_out, inputs, "valid", repeats)

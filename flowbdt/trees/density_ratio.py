@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -21,25 +21,29 @@ from .boosted_trees import BoosterOnDemand
 from .check_trees import checked_booster
 from .xgboost_on_demand import xgb
 
-PER_ROUND, RATE = 4, 0.2
+RATE = 0.2
 
 PARAMETERS = {
     "objective": "binary:logistic",
     "tree_method": "hist",
-    "max_depth": 5,
     "learning_rate": RATE,
-    "num_parallel_tree": PER_ROUND,  # trees grown on different events, averaged: less noise
     "subsample": 0.7,
     "min_child_weight": 1,  # of a weight of 1/4 per event at most: 4 events or more
     "verbosity": 1,
 }
+PER_ROUND, DEPTH, ROWS, MOST_DEPTH = 4, 5, 25_000, 7
+"""Trees of a round, grown on different events and averaged, which makes less noise, and their depth
+for so many real events. Of twice as many half of the trees do, and have as many events in a leaf
+one level deeper, down to the last of these: the core compares all nodes of trees of up to 7 levels
+with many events at once, and walks deeper ones event by event."""
+
 MOST_ROUNDS = 500
 PATIENCE = 25
-HELD_OUT = 0.1
+HELD_OUT, FEW = 0.1, 100_000
 """Trees are added until a tenth of the events, kept apart, has not gained for so many rounds. Then
-as many are grown on all real events, which lowers the log loss of unseen rows as much as the mean
-of five such classifiers. Smaller steps and more parallel trees lower it further, but judges of the
-events that are kept saw no gain."""
+as many are grown on all real events, if these are few: it lowers the log loss of unseen rows as
+much as the mean of five such classifiers. Smaller steps and more parallel trees lower it further,
+but judges of the events that are kept saw no gain."""
 
 MATCHING = (
     (30, {"max_depth": 4, "learning_rate": 0.2, "min_child_weight": 20}),
@@ -58,6 +62,19 @@ quantiles at which three events in ten or more are kept. Higher ones would waste
 largest ratios, which are the least known: on default and Z to ee judges see no more if so many are
 kept than if one in five is. Never of less than 1: where few events are like real ones, all others
 would be kept with them."""
+
+
+def trees_of_round(n_real: int) -> tuple[int, int]:
+    """Return the number of trees of a round, and their depth, for so many real events."""
+    times = max(n_real / ROWS, 1.0)
+    depth = DEPTH + int(np.log2(times))
+    return max(round(PER_ROUND / times), 1), min(depth, MOST_DEPTH)
+
+
+def parameters(n_real: int) -> dict[str, Any]:
+    """Return XGBoost's parameters of the classifier for so many real events."""
+    n_trees, depth = trees_of_round(n_real)
+    return {**PARAMETERS, "num_parallel_tree": n_trees, "max_depth": depth}
 
 
 class DensityRatio(BoosterOnDemand):
@@ -102,9 +119,9 @@ class DensityRatio(BoosterOnDemand):
         With ``conditional`` generated event i has the conditions of the real event i % n. Both are
         trained on or both kept apart then: else events kept apart would have the conditions of
         training events of the other class, and training would end too early. The trees are grown
-        again on all real events in steps ``again`` times as large, or not at all with 0; ``rate``
-        is another learning rate than the usual one; ``least`` is the share of generated events to
-        keep at least. The result does not depend on ``n_threads``.
+        again on all real events, where these are few, in steps ``again`` times as large, or not at
+        all with 0; ``rate`` is another learning rate than the usual one; ``least`` is the share of
+        generated events to keep at least. The result does not depend on ``n_threads``.
         """
         rows, weight = (real, generated), relative_or_ones(weight, len(real))
         apart = split_mask(len(real), HELD_OUT, derive(seed, "ratio-real"))
@@ -116,7 +133,8 @@ class DensityRatio(BoosterOnDemand):
         train = _labelled(rows, shares, [~mask for mask in held])
         valid = _labelled(rows, shares, held, ref=train)
         rate = rate or RATE
-        settings = {**PARAMETERS, "learning_rate": rate, "seed": seed, "nthread": n_threads}
+        settings = {**parameters(len(real)), "seed": seed, "nthread": n_threads}
+        settings["learning_rate"] = rate
         booster = xgb.train(
             settings,
             train,
@@ -127,7 +145,7 @@ class DensityRatio(BoosterOnDemand):
         )
         n_rounds = booster.best_iteration + 1
         del train, valid
-        if again:
+        if again and len(real) < FEW:
             everything = _labelled(rows, shares, (np.ones(len(real), dtype=bool), ~held[1]))
             settings["learning_rate"] = min(again * rate, 1.0)
             booster = xgb.train(settings, everything, n_rounds, verbose_eval=False)
@@ -137,7 +155,7 @@ class DensityRatio(BoosterOnDemand):
         log_ratio = booster.inplace_predict(held_out, predict_type="margin")
         ceiling, acceptance = _ceiling(np.exp(log_ratio.astype(np.float64)), least)
         booster.set_attr(ceiling=repr(ceiling), acceptance=repr(acceptance))
-        return cls(booster, ceiling, acceptance, n_rounds * PER_ROUND)
+        return cls(booster, ceiling, acceptance, n_rounds * settings["num_parallel_tree"])
 
     def matched(
         self,
@@ -159,32 +177,36 @@ class DensityRatio(BoosterOnDemand):
         the mean ratio is 1. The share that is kept stays about the same.
         """
         rows, real_weight = (real, generated), relative_or_ones(weight, len(real))
-        margin = self.log_ratio(generated.astype(np.float32)).astype(np.float64)
-        top = -np.log(_ceiling(np.exp(margin), least)[1])
+        table = _labelled(
+            rows,
+            (real_weight, np.ones(len(generated))),
+            [np.ones(len(each), dtype=bool) for each in rows],
+        )
+        booster = self.booster.copy()  # one that goes on knows its prediction of the rows
+
+        def margins() -> np.ndarray:
+            return booster.predict(table, output_margin=True)[len(real) :].astype(np.float64)
+
+        top = -np.log(_ceiling(np.exp(margins()), least)[1])
 
         def gradient(margin: np.ndarray, table: xgb.DMatrix) -> tuple[np.ndarray, np.ndarray]:
             of_row, is_real = table.get_weight(), table.get_label() == 1
             of_made = of_row * np.where(is_real, 0, np.exp(np.minimum(margin, top)))
             return of_made - of_row * is_real, of_made
 
-        table = _labelled(
-            rows,
-            (real_weight, np.ones(len(generated))),
-            [np.ones(len(each), dtype=bool) for each in rows],
-        )
-        settings = {**PARAMETERS, "seed": seed, "nthread": n_threads}
-        booster = self.booster
-        rounds = min(self.n_trees // PER_ROUND // 4, len(real) // 300)
+        # a booster that goes on would not begin the random numbers of its seed anew
+        settings = {**parameters(len(real)), "seed": seed, "nthread": n_threads}
+        booster.set_param({**settings, "seed_per_iteration": True})
+        rounds = min(booster.num_boosted_rounds() // 4, len(real) // 300)
         (several, of_several), (single, of_single) = MATCHING
         for n_rounds, changes in ((min(several, rounds), of_several), (single, of_single)):
-            # a booster that goes on would not begin the random numbers of its seed anew
-            now = {**settings, **changes, "seed_per_iteration": True}
-            booster = xgb.train(now, table, n_rounds, obj=gradient, xgb_model=booster)
-        margin = booster.predict(table, output_margin=True)[len(real) :]
+            booster.set_param(changes)
+            for _ in range(n_rounds):
+                booster.update(table, booster.num_boosted_rounds(), fobj=gradient)
         ceiling = float(np.exp(top))
-        acceptance = float(np.exp(np.minimum(margin.astype(np.float64) - top, 0)).mean())
+        acceptance = float(np.exp(np.minimum(margins() - top, 0)).mean())
         booster.set_attr(ceiling=repr(ceiling), acceptance=repr(acceptance))
-        n_trees = booster.num_boosted_rounds() * PER_ROUND
+        n_trees = booster.num_boosted_rounds() * settings["num_parallel_tree"]
         return type(self)(booster, ceiling, acceptance, n_trees)
 
     def keeps(self, x: np.ndarray, uniform: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .. import seeding
-from ..config import DERIVED, ModelConfig
+from ..config import DERIVED, NONE, ModelConfig
 from ..errors import ConfigError, InputError
 from ..evaluation.evaluate import Evaluation, aligned, evaluate
 from ..evaluation.metrics import Result
@@ -69,6 +69,7 @@ def student_config(teacher: Flow, seed: int, settings: Mapping[str, Any]) -> Mod
         "noise": {"name": "repeats", "n_repeats": 1, "target": "mean", "candidates": 0},
         "preconditioner": {"name": "mixture", "n_components": COMPONENTS},
         "random_state": seed,
+        **NONE,
         **{name: teacher.settings[name] for name in ("transforms", "relations")},
         **{name: teacher.settings[name] for name in DERIVED if name in teacher.settings},
         **settings,

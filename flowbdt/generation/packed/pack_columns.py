@@ -146,7 +146,8 @@ def pack_inverse(transform: TableTransform) -> InverseArrays:
     if transform.turn:
         targets = ", ".join(map(repr, sorted(transform.turn.columns)))
         raise ConfigError(
-            f"{targets} turn with the event, which is not compiled; fit with coordinates='columns'"
+            f"{targets} turn with the event, which is not compiled; fit with particles={{}}, which"
+            " learns the columns as they stand"
         )
     columns = []
     for column in (*stored["columns"], *learned):

@@ -17,7 +17,6 @@ import msgspec
 import numpy as np
 
 from ... import atomic_files, seeding
-from ...config import ModelConfig
 from ...errors import ConfigError, FormatError, IncompleteRun, InputError, RunError, plural, reading
 from ...generation.fit_run import fit_run
 from ...generation.input_rows import at_least_one
@@ -144,7 +143,7 @@ class ChainInputs:
                 check_shares(objects.columns, home.shares, objects)
             for stage in home.stages:
                 with _said_of(stage):
-                    config = ModelConfig(**stage.settings)
+                    config = stage.config()
                     check_config(config)
                     table = stage_table(stage, home, events, declared.weight)
                     constant = constant_of(table)
@@ -237,7 +236,7 @@ def fit_chain(
             if on_stage is not None:
                 on_stage(stage.name, table.n)
             seed = seeding.derive(content.seed, f"response {stage.name}")
-            config = ModelConfig(**{**stage.settings, "executor": executor})
+            config = stage.config(executor=executor)
             try:
                 fit_run(Inputs(table, config, seed), run.path, resume=resume, on_report=on_report)
             except IncompleteRun as error:

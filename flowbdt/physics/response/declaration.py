@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 import msgspec
 
-from ...config import ModelConfig, read_yaml_file
+from ...config import NONE, ModelConfig, read_yaml_file
 from ...errors import ConfigError, InputError
 from ...registry import unknown
 from ...typed_settings import check_fields
@@ -175,6 +175,10 @@ class Stage:
     conditions: tuple[str, ...]
     settings: Settings
 
+    def config(self, **others: Any) -> ModelConfig:
+        """Return its settings with others; what they leave open is not looked for in its rows."""
+        return ModelConfig(**{**NONE, **self.settings, **others})
+
     @cached_property
     def quantities(self) -> list[Quantity]:
         """The conditions, read; one may use the names of those before it."""
@@ -289,7 +293,7 @@ def _check_settings(stage: Stage) -> None:
         if name not in ModelConfig.__dataclass_fields__:
             where = f"setting of the model of {stage.name}"
             raise unknown(where, name, ModelConfig.__dataclass_fields__)
-    ModelConfig(**stage.settings)
+    stage.config()
 
 
 def _collection(declared: Declaration, name: str, content: Any, events: Events) -> Home:

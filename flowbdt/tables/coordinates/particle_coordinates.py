@@ -78,7 +78,8 @@ def particle_coordinates(
         columns = one.sources
         if not columns.isdisjoint({*left, *table.cond_names}) or _is_in_part_fixed(one):
             continue
-        reason = _why_not(one, table) if columns.isdisjoint(used) else "others share its columns"
+        shared = "" if columns.isdisjoint(used) else "others share its columns"
+        reason = shared or why_not_learned(one, table)
         used |= columns
         if reason:
             warnings.warn(
@@ -88,7 +89,7 @@ def particle_coordinates(
             )
         else:
             usable.append(one)
-    first = next((p for p in usable if not _is_missing(p, table).any()), None)
+    first = next((p for p in usable if not is_missing(p, table).any()), None)
     if first is not None:  # differences are to the azimuth of the first
         usable = [first, *(p for p in usable if p is not first)]
     chosen = _Chosen(table, first, _resonances(usable, table, cuts))
@@ -104,13 +105,13 @@ def _is_in_part_fixed(one: Particle) -> bool:
     return any(isinstance(one.components.get(key), float) for key in CHANGED)
 
 
-def _is_missing(one: Particle, table: EventTable) -> np.ndarray:
+def is_missing(one: Particle, table: EventTable) -> np.ndarray:
     return np.any([np.isnan(table.column(name)) for name in sorted(one.sources)], axis=0)
 
 
-def _why_not(one: Particle, table: EventTable) -> str:
+def why_not_learned(one: Particle, table: EventTable) -> str:
     """Return why a particle cannot be learned in coordinates; nothing if it can."""
-    missing, sources = _is_missing(one, table), sorted(one.sources)
+    missing, sources = is_missing(one, table), sorted(one.sources)
     for name in sources:
         if (np.isnan(table.column(name)) != missing).any():
             return f"{name!r} is known in some rows where others of its columns are missing"
@@ -180,7 +181,7 @@ def _resonances(usable: list[Particle], table: EventTable, cuts: Cuts) -> dict[s
     """
     found: list[tuple[float, Particle, Particle]] = []
     for a, b in itertools.combinations(usable[:MOST_PAIRED], 2):
-        away = [_is_missing(one, table) for one in (a, b)]
+        away = [is_missing(one, table) for one in (a, b)]
         rows = np.flatnonzero(~(away[0] | away[1]))
         known = table.take(rows)
         if len(rows) < FEWEST or (away[0] & ~away[1]).any() or not _are_smooth((a, b), known):
@@ -350,7 +351,7 @@ class _Chosen:
         return text if decimals is None else f"rint({text} * {unit!r}) / {unit!r}"
 
     def _add_energy(self, one: Particle, energy: str, size: str) -> None:
-        momenta = one.momenta(self._table.take(~_is_missing(one, self._table)).by_name())
+        momenta = one.momenta(self._table.take(~is_missing(one, self._table)).by_name())
         mass: float | str | None = _mass(momenta)
         if mass == "column":
             mass = self._learn(one, "mass", f"sqrt(maximum({energy}**2 - ({size})**2, 0))")

@@ -29,6 +29,9 @@ MOST_PAIRED_COLUMNS = 64
 """Columns up to which functions of two of them are tried: 20,000 pairs and functions."""
 UNLIKELY = 20.0
 """Minus the logarithm of the chance, all tries counted, from which on a find is none of chance."""
+FREE, FREE_MASS = 1e-6, 1e-3
+"""How far an exact relation may be off beside rounding, in standard deviations of its column: one
+of particles may have been computed with masses that no column has."""
 NEARLY = 3e-3
 """Root mean square residual, in standard deviations of a column, of a nearly exact relation."""
 FEW_ROWS = 48
@@ -74,7 +77,7 @@ class FoundRelation:
     ----------
     text : such as ``"tau21 = tau2 / tau1"``
     deviation : largest relative deviation of all rows; of one that is not exact, that of 99%
-    exact : whether all rows agree as `Relation.check` demands
+    exact : whether all rows agree as `Relation.check` demands, but for rounding
     """
 
     text: str
@@ -103,7 +106,7 @@ def find_relations(
     agreeing (the multinomial coefficient of its repeated values) that chance, with all tries
     counted, agrees less often than once in 5e8 times. Two flags that are rare therefore never count
     as equal. Tables of fewer than 20 rows show nothing, and each column of a relation needs ten.
-    Exact ones hold as `Relation.check` demands, for rounded columns as well.
+    Exact ones hold as `Relation.check` demands, and as the last digits of their columns let them.
     """
     if table.n < MIN_ROWS:
         return []
@@ -195,15 +198,36 @@ class _Search:
             deviation = np.where(defined, relative_deviation(stored, expected), np.inf)
             if (np.sort(deviation)[: int(0.98 * len(deviation))] > 0.01).any():
                 return None
-        if (largest := float(deviation.max())) <= TOLERANCE:
-            return FoundRelation(relation.text, largest, True)
-        most = float(np.quantile(deviation, 0.99, method="higher"))
         off = np.where(defined, stored - expected, np.inf)
+        if (largest := float(deviation.max())) <= TOLERANCE:
+            known = {name: values[~missing] for name, values in columns.items()}
+            allowed = self._rounding(relation, known, stored, expected)
+            return FoundRelation(relation.text, largest, bool((np.abs(off) <= allowed).all()))
+        most = float(np.quantile(deviation, 0.99, method="higher"))
         near = most <= 0.01 and float((off**2).mean()) <= (NEARLY * float(stored.std())) ** 2
         if most <= TOLERANCE and not near:  # but for a few rows, and not of a column of few values
             counts = np.unique(stored, return_counts=True)[1]
             near = len(counts) > FEW_VALUES and 2 * int(counts.max()) < len(stored)
         return FoundRelation(relation.text, most, False) if near else None
+
+    def _rounding(
+        self,
+        relation: Relation,
+        columns: Mapping[str, np.ndarray],
+        stored: np.ndarray,
+        expected: np.ndarray,
+    ) -> np.ndarray:
+        """Return how far a relation (n,) may be off by the last digits of all its columns.
+
+        That counts where numbers are far from 0 beside their spread: the end of a time interval is
+        its beginning, but for a part in 1e9 that is all there is to learn.
+        """
+        digits = last_digit(stored)
+        for name, values in columns.items():
+            moved = relation.evaluate({**columns, name: values + last_digit(values)})
+            digits = digits + np.abs(moved - expected)
+        free = FREE_MASS if relation.expression.names & self.particles.keys() else FREE
+        return np.asarray(0.51 * digits + free * stored.std())
 
     # ---- sums, products, squares
 
@@ -416,6 +440,26 @@ class _Search:
             for _, target in _agreeing(expression.numbers(rows)[None], y):
                 if left[target] not in used:
                     self.offer([f"{written(left[target])} = {call}"])
+
+
+def last_digit(values: np.ndarray) -> np.ndarray:
+    """Return what the last digit of values (n,) counts: of decimals, printed or single precision.
+
+    0 for integers, next to nothing for doubles.
+    """
+    broken, size = values[values != np.rint(values)], np.abs(values)
+    if not len(broken):
+        return np.zeros(len(values))
+    few = broken[np.linspace(0, len(broken) - 1, min(len(broken), 200)).astype(int)]
+    parts = [f"{value:.15e}".split("e") for value in few.tolist()]
+    counts = [len(mantissa.strip("-").replace(".", "").rstrip("0")) for mantissa, _ in parts]
+    most = max(counts)
+    if most > 9 and (few != few.astype(np.float32)).any():
+        return np.asarray(1e-14 * size)
+    decimals = max(n - 1 - int(power) for n, (_, power) in zip(counts, parts, strict=True))
+    power = np.floor(np.log10(np.maximum(size, 1e-300)))
+    printed = np.maximum(10.0 ** (power + 1 - most), 10.0**-decimals)
+    return np.maximum(printed, 2.4e-7 * size) if most > 6 else printed
 
 
 def _agreeing(expected: np.ndarray, y: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -29,6 +29,10 @@ NEAR_ZERO = 0.12
 """Of the median: positive numbers that begin below have no edge there but their end."""
 EDGE_ROWS = 1000
 """Rows from which ends are told: with 400, 1 in 100 normal tails looked like an edge."""
+SHARP_ROWS = 2000
+"""Rows from which nobody needs to look at a sharp end: of flat distributions whose ends are smeared
+by an eighth of their half width 9% had one with 1,000 rows, .5% with 2,000, none of 400 with 3,000;
+of eight other shapes, from normal to Breit-Wigner, none of 100 to 200 with 1,000 to 20,000."""
 SURE = 0.25
 """Rows expected beyond an end that is called an edge, over those that tell, see `hard_edges`: with
 fewer, one rapidity of Z bosons or jets in 20 to 100, which has no end, had a cut."""
@@ -43,21 +47,28 @@ class ProposedCut:
 
 
 def proposed_cuts(
-    table: EventTable, particles: Mapping[str, Any] | None = None, relations: Sequence[str] = ()
+    table: EventTable,
+    particles: Mapping[str, Any] | None = None,
+    relations: Sequence[str] = (),
+    only_sharp: bool = False,
 ) -> list[ProposedCut]:
     """Return cuts that the rows of a table keep, with evidence that they are none of chance.
 
     Looked at are what the transforms of single columns do not keep by themselves: pT, |eta|, masses
     and distances of particles, columns that ``relations`` compute, pairs of columns in order, and
     energies above momenta. An edge is one as `hard_edges` has it, or smeared; it is moved outwards
-    to a round number nearer than a few rows are to each other.
+    to a round number nearer than a few rows are to each other. ``only_sharp`` leaves out smeared
+    edges, energies, and orders of columns other than those of particles.
     """
     known = read_particles(particles)
     parsed = [Relation.parse(text, known) for text in relations]
     columns = table.by_name()
-    cuts = [
-        cut for text in _expressions(table, known, parsed) for cut in _edges(text, columns, known)
-    ]
+    texts = _expressions(table, known, parsed)
+    cuts = [cut for text in texts for cut in _edges(text, columns, known, not only_sharp)]
+    if only_sharp:
+        momenta = {name for one in known.values() for name in one.sources}
+        ordered = table.select([name for name in table.names if name in momenta])
+        return [*cuts, *ordered_columns(ordered, parsed, known)]
     return [*cuts, *_energies(columns, known), *ordered_columns(table, parsed, known)]
 
 
@@ -91,12 +102,16 @@ def _expressions(
                 yield call
 
 
-def _edges(text: str, columns: Mapping[str, Any], particles: Particles) -> Iterator[ProposedCut]:
-    """Yield the cut at the sharp ends of an expression."""
-    values = Expression.parse(text, "cut", particles).numbers(columns)
-    values = values[~np.isnan(values)]
-    few = len(values) < EDGE_ROWS or len(np.unique(values)) <= FEW_VALUES
-    if few or not np.isfinite(values).all():
+def _edges(
+    text: str, columns: Mapping[str, Any], particles: Particles, smears: bool
+) -> Iterator[ProposedCut]:
+    """Yield the cut at the ends of an expression, sharp ones, and with ``smears`` smeared ones."""
+    every = Expression.parse(text, "cut", particles).numbers(columns)
+    values = every[~np.isnan(every)]
+    fewest = EDGE_ROWS if smears else SHARP_ROWS
+    if len(values) < fewest or len(np.unique(values)) <= FEW_VALUES:
+        return
+    if not np.isfinite(values).all():
         return
     if choose_continuous(values)[0]["name"] == "circular":
         return
@@ -106,7 +121,7 @@ def _edges(text: str, columns: Mapping[str, Any], particles: Particles) -> Itera
     for side, sign in (("low", -1.0), ("high", 1.0)):
         rising = np.sort(sign * values)
         scales = [values, np.log(values)] if values.min() > 0 else [values]
-        smeared = all(_is_smeared(np.sort(sign * scale)) for scale in scales)
+        smeared = smears and all(_is_smeared(np.sort(sign * scale)) for scale in scales)
         if not (found[side] or smeared):
             continue
         if side == "low" and _begins_at_zero(values):
@@ -125,6 +140,8 @@ def _edges(text: str, columns: Mapping[str, Any], particles: Particles) -> Itera
         cut = f"{text} {less['low'].replace('<', '>')} {ends['low']:.10g}"
     else:
         cut = f"{text} {less['high']} {ends['high']:.10g}"
+    if len(values) < len(every):
+        cut = f"isnan({text}) or {cut}"
     what = "sharp" if is_sharp else "smeared"
     reason = f"a {what} edge" if len(ends) == 1 else f"{what} edges"
     yield ProposedCut(cut, reason + beyond)
@@ -184,7 +201,7 @@ def _energies(columns: Mapping[str, Any], particles: Particles) -> Iterator[Prop
             continue
         momenta = one.momenta(columns)
         energy, momentum = momenta[:, 0], np.sqrt((momenta[:, 1:] ** 2).sum(axis=1))
-        if not np.isfinite(momenta).all() or not _is_surprising(energy, momentum, 1):
+        if not np.isfinite(momenta).all() or not is_surprising(energy, momentum, 1):
             continue
         mass = Expression.parse(f"mass({name})", "cut", particles).numbers(columns)
         lowest = float(mass.min())
@@ -227,7 +244,7 @@ def ordered_columns(
             yield ProposedCut(f"{written(a)} >= {written(b)}", "ordered")
 
 
-def _is_surprising(above: np.ndarray, below: np.ndarray, tries: int) -> bool:
+def is_surprising(above: np.ndarray, below: np.ndarray, tries: int) -> bool:
     """Return whether one column above the other in all rows (n,) is none of chance.
 
     Chance is that of shuffled rows: columns that do not overlap say nothing.
@@ -242,7 +259,7 @@ def _are_ordered(above: np.ndarray, below: np.ndarray, tries: int) -> bool:
     Of positive columns their ratio must, too: a difference may vanish only where both do.
     """
     difference = above - below
-    if (difference < 0).any() or not _is_surprising(above, below, tries):
+    if (difference < 0).any() or not is_surprising(above, below, tries):
         return False
     distances = [difference]
     if (below >= 0).all():

@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ...config import ModelConfig
 from ..event_table import EventTable
-from ..formulas.particles import proposed_particles
+from ..formulas.particles import read_particles
+from ..formulas.relations import Relation
+from .found_particles import found_particles
 from .found_relations import FoundRelation, find_relations
 from .proposed_cuts import ProposedCut, proposed_cuts
 
@@ -41,11 +44,45 @@ class Proposals:
         require: Sequence[str] = (),
     ) -> Proposals:
         """Look at a table for what is not among the declared particles, relations and cuts."""
-        found = {} if particles else proposed_particles((*table.names, *table.cond_names))
+        found = {} if particles else found_particles(table)
         shown = find_relations(table, particles or found, relations)
         known = [*relations, *(one.text for one in shown if one.exact)]
         cuts = proposed_cuts(table, particles or found, known)
         return cls(found, shown, [cut for cut in cuts if cut.text not in require])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that all rows agree with, as settings of a fit."""
+        return {
+            "particles": self.particles,
+            "relations": [one.text for one in self.relations if one.exact],
+            "require": [one.text for one in self.cuts],
+        }
+
+
+def found_settings(table: EventTable, config: ModelConfig) -> dict[str, Any]:
+    """Return what the rows of a table say beyond doubt of settings that are left to them ('auto').
+
+    Particles, see `found_particles`; exact relations, but for those that compute a component of a
+    particle from its others, which its coordinates hold; and, with particles, the sharp edges and
+    the order of their momenta, and the sharp edges of masses.
+    """
+    found: dict[str, Any] = {}
+    particles, relations = config.particles, config.relations
+    if particles == "auto":
+        found["particles"] = particles = found_particles(table)
+    known = read_particles(particles)
+    if relations == "auto":
+        exact = [one.text for one in find_relations(table, particles) if one.exact]
+        own = [one.sources for one in known.values()]
+        parsed = [Relation.parse(text, known) for text in exact]
+        found["relations"] = relations = [
+            one.text for one in parsed if not any({one.target, *one.sources} <= of for of in own)
+        ]
+    if config.require == "auto":
+        cuts = proposed_cuts(table, particles, relations, only_sharp=True) if particles else []
+        found["require"] = [cut.text for cut in cuts]
+    return found
 
 
 def identifiers(table: EventTable) -> dict[str, str]:
