@@ -27,7 +27,7 @@ from flowbdt.tables.skeleton import Skeleton
 from flowbdt.tables.transforms import TableTransform
 from flowbdt.training import run_directory
 from flowbdt.training.executors import EXECUTORS
-from flowbdt.training.plan import Inputs, fitted_transform, make_plan
+from flowbdt.training.plan import Inputs, fit_table, fitted_transform, make_plan
 from flowbdt.training.run_directory import RunDirectory
 from flowbdt.tuning.distillation import student_inputs
 
@@ -756,3 +756,22 @@ def test_no_category_comes_first_where_trees_or_rejection_are_asked_for_or_it_te
     assert first(table.assign(kind=np.random.default_rng(1).permutation(table.kind))) is None
     assert first(table.drop(columns="kind")) is None
     assert first(classes(2600)) is None
+
+
+def test_a_flow_of_one_column_learns_from_the_rows_between_exact_values():
+    rng = np.random.default_rng(3)
+    given, exact = rng.random(3000), rng.random(3000) < 0.8
+    values = np.where(exact, 0.0, 5 + 2 * given + 0.1 * rng.normal(size=3000))
+    table = EventTable.of({"x": values}, cond={"given": given})
+    apart = {"*": "auto", "x": {"name": "mixed", "atoms": [0], "equal": []}}
+    settings = {**SMALL, "transforms": apart}
+    inputs = Inputs(table, ModelConfig(**settings), 1).settled()
+    arrays = fit_table(inputs)["arrays"]
+    assert np.array_equal(arrays["shown"], values != 0)
+    both = replace(table, x=np.hstack([table.x, table.x**2]), names=("x", "y"), units=("", ""))
+    both = replace(both, dtypes=("float64", "float64"))
+    assert "shown" not in fit_table(replace(inputs, table=both))["arrays"]
+    new = FlowBDT(**settings).fit(table).sample(table.n, cond=given[:, None], random_state=2)
+    x = new.x[:, 0]
+    assert abs((x == 0).mean() - exact.mean()) < 0.03
+    assert np.std((x - 5 - 2 * given)[x != 0]) < 0.2

@@ -305,7 +305,9 @@ def test_sqlamarr_runs_a_pipeline_of_stages(exported, tmp_path, n):
         assert abs(new[name].mean() - real.mean()) < 4 * error, name
         zero = np.mean(real == 0), np.mean(new[name] == 0)
         assert abs(zero[0] - zero[1]) <= 4 * np.sqrt(2 * zero[0] * (1 - zero[0]) / len(real)), name
-    assert np.allclose(new[["Jet_muEF", "Jet_chHEF", "Jet_neHEF"]].sum(axis=1), 1.0, atol=1e-6)
+    assert np.allclose(
+        new[["Jet_muEF", "Jet_chHEF", "Jet_neHEF"]].sum(axis=1), 1.0, atol=1e-3
+    )  # of ten bits
 
 
 C_PROGRAM = r"""

@@ -21,6 +21,8 @@ from flowbdt.physics.response.shares import as_given
 from flowbdt.physics.response.stage_tables import matches_of, shares_of, stage_table
 from flowbdt.seeding import stream
 from flowbdt.tables.formulas.particles import wrapped
+from flowbdt.tables.transforms.patterns import as_stored
+from flowbdt.tables.transforms.rounded_floats import floats_of
 
 Generate = Callable[[Events, int], Events]
 """Events with the input of others and new output, from a seed."""
@@ -46,11 +48,15 @@ class Jets:
 
     def __init__(self, smoke: bool) -> None:
         self.declared, self.edge = Declaration.of(declaration(smoke, stages=False)), 15.0
+        self.types: dict[str, str] = {}  # of the training events: floats may be rounded
 
     def table(self, events: Events) -> EventTable:
         """Return columns and conditions of all jets with a parent."""
         home = homes_of(self.declared, events)[0]
         self.home, self.stage = home, home.properties[0]
+        if not self.types:
+            objects = events.collections["Jet"].columns.items()
+            self.types = {k: floats_of(v.astype(float), v.dtype.name) for k, v in objects}
         table = stage_table(self.stage, home, events, None)
         names = table.names, table.cond_names[: len(self.stage.conditions)]
         known = table.by_name()
@@ -71,7 +77,7 @@ class Jets:
         changed = dict(objects.columns)
         for name, values in new.items():
             changed[name] = changed[name].copy()
-            changed[name][rows] = values
+            changed[name][rows] = as_stored(values, self.types[name])
         return events.with_objects("Jet", Objects(objects.counts, changed))
 
 

@@ -13,7 +13,7 @@ from flowbdt.physics.response.events import Events, Objects
 PARENT = ("pt", "eta", "phi", "mass", "flavour", "nConstituents", "muonPt")
 FIRST, COUNTS = ("pt", "eta", "phi"), ("nTracks", "nConstituents")
 FRACTIONS = ("muEF", "chEmEF", "chHEF", "neEmEF", "neHEF")
-INSIDE = [("btag",), *((one,) for one in FRACTIONS[:3]), FRACTIONS[3:]]
+INSIDE = [("chEmEF",), ("chHEF",), ("neEmEF", "neHEF")]
 """Columns one after the other: a flow of one column and a classifier of its exact values."""
 
 SEEN = [*(f"GenJet_{one}" for one in PARENT), "forward = abs(GenJet_eta)"]
@@ -52,26 +52,35 @@ SHAPE = [
     *MEASURED,
     "lead = maximum(maximum(Jet_muEF, Jet_chEmEF), Jet_nConstituents == 1)",
     "soft = maximum(1 - lead, 0.01 * (Jet_nConstituents > 1) + 1e-9)",
+    "size = log(maximum(1 - lead**2, 0.02 * (Jet_nConstituents > 1) + 1e-16))",
 ]
 """With the share of a muon or an electron, and what it leaves: a jet that is one lepton is narrow,
 one of a single particle has no width."""
-GIRTH = "girth = hypot(Jet_pt * sqrt(Jet_width), 0.1)"
-"""The mass of a jet of this width, but for a factor near one half."""
-PAIR = "pair = Jet_pt * Jet_width / sqrt(2 * maximum(1 - Jet_ptD**2, 1e-6)) / girth"
-"""The mass of two particles of this width and ptD, in units of it."""
+PAIR = "pair = hypot(Jet_pt * Jet_width / sqrt(2 * maximum(1 - Jet_ptD**2, 1e-6)), 0.1)"
+"""The mass of two particles of this width and ptD, of others about; of one a muon's."""
+GIRTH = "girth = Jet_pt * sqrt(Jet_width) / pair"
+"""Twice the mass of a wide jet of this width, in units of it."""
+ALONE = "alone = Jet_nConstituents == 1"
+LEFT = ["others = maximum(Jet_pt - 1.03 * GenJet_muonPt, 0)", "inside = GenJet_pt - GenJet_muonPt"]
+"""What muons leave to other particles."""
 
 
 def _jet(*endings: str) -> list[str]:
     return [f"Jet_{one}" for one in endings]
 
 
+def _mixed(column: str, atoms: list[int], inner: Any = "auto") -> dict[str, Any]:
+    """Return the setting by which a classifier draws some values of a column exactly."""
+    one = {"name": "mixed", "atoms": atoms, "equal": [], "inner": inner}
+    return {"transforms": {"*": "auto", column: one}}
+
+
 def _count(ending: str, *atoms: int) -> dict[str, Any]:
     """Return the stage of a number, of which a classifier draws small ones exactly."""
-    mixed = {"name": "mixed", "atoms": [*atoms], "equal": []}
     return {
         "columns": _jet(ending),
         "conditions": [*UNTURNED, IS_MUON, *MEASURED, *FLAVOURS],
-        "model": {"transforms": {"*": "auto", f"Jet_{ending}": mixed}},
+        "model": _mixed(f"Jet_{ending}", [*atoms]),
     }
 
 
@@ -96,11 +105,20 @@ CHAIN: dict[str, Any] = {
                 },
                 _count("nTracks", 0, 1, 2),
                 _count("nConstituents", 1, 2, 3),
+                {"columns": ["Jet_btag"], "conditions": WITHIN},
+                {
+                    "columns": ["Jet_muEF"],
+                    "conditions": [*WITHIN, *LEFT],
+                    "model": {
+                        **_mixed("Jet_muEF", [0, 1], {"name": "logit", "low": 0, "high": 1}),
+                        "noise": {"n_repeats": 4},
+                    },
+                },
                 *({"columns": _jet(*some), "conditions": WITHIN} for some in INSIDE),
                 {
-                    "columns": _jet("width"),
+                    "columns": ["Jet_width"],
                     "conditions": SHAPE,
-                    "model": {"relative": {"Jet_width": "ratio soft"}},
+                    "model": {"relative": {}, **_mixed("Jet_width", [0], ["log", "rank"])},
                 },
                 {
                     "columns": _jet("ptD"),
@@ -109,8 +127,8 @@ CHAIN: dict[str, Any] = {
                 },
                 {
                     "columns": _jet("mass"),
-                    "conditions": ["GenJet_pt", "GenJet_mass", GIRTH, PAIR, *MEASURED],
-                    "model": {"relative": {"Jet_mass": "ratio girth"}},
+                    "conditions": ["GenJet_pt", "GenJet_mass", PAIR, GIRTH, ALONE, *MEASURED],
+                    "model": {"relative": {"Jet_mass": "ratio pair"}},
                 },
             ],
             "shares": [_jet(*FRACTIONS)],

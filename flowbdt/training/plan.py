@@ -415,7 +415,8 @@ def fit_table(inputs: Inputs) -> dict[str, Any]:
 
 def closed_form_rows(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the training rows that a closed form is fitted to, of the arrays to store."""
-    others, used = (*run_directory.REAL, "codes", "valid"), ~arrays["valid"]
+    others = (*run_directory.REAL, "codes", *run_directory.MASKS)
+    used = ~arrays["valid"] & arrays.get("shown", True)
     return {FIELDS.get(k, k): a[used] for k, a in arrays.items() if k not in others}
 
 
@@ -440,8 +441,13 @@ def _fit_table(inputs: Inputs) -> dict[str, Any]:
     arrays = {"cond": table.cond, "weight": table.weight, "source": source}
     if len(transform.skeleton):
         arrays["codes"] = transform.codes(table)
-    arrays = {"z": _latent(transform, table, ~valid, inputs.seed), **arrays}
-    return _fitted(inputs, transform, arrays, valid, derive(inputs.seed, "preconditioner"), label)
+    latent = transform.latent_rows(table)
+    masks = {"valid": valid}
+    if label is None and source is None:
+        masks |= _shown(transform, latent, ~valid)
+    used = ~valid & masks.get("shown", True)
+    arrays = {"z": _filled(transform, latent, table, used, inputs.seed), **arrays}
+    return _fitted(inputs, transform, arrays, masks, derive(inputs.seed, "preconditioner"), label)
 
 
 def fitted_transform(inputs: Inputs, used: np.ndarray) -> tuple[TableTransform, Label | None]:
@@ -489,15 +495,28 @@ def fitted_transform(inputs: Inputs, used: np.ndarray) -> tuple[TableTransform, 
     return transform, label
 
 
-def _latent(
-    transform: TableTransform, table: EventTable, used: np.ndarray, seed: int
+def _shown(
+    transform: TableTransform, latent: np.ndarray, used: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return the mask of rows (n,) of which a flow of one column shows something, as ``shown``.
+
+    The others have an exact value, which a classifier draws whatever the flow says: they would only
+    blur what it learns. Nothing where all do, where several columns see each other, or of too few.
+    """
+    shown = ~np.isnan(latent).all(axis=1)
+    alone = latent.shape[1] == 1 and len(transform.skeleton) == 1
+    enough = not shown.all() and (shown & used).sum() >= MIN_ROWS
+    return {"shown": shown} if alone and enough else {}
+
+
+def _filled(
+    transform: TableTransform, latent: np.ndarray, table: EventTable, used: np.ndarray, seed: int
 ) -> np.ndarray:
     """Return the latent events (n, m) of all rows, missing ones drawn given what is known.
 
     Discrete columns are known, too, which counts where values are missing: the known ones alone may
     be biased. The joint transform is fitted again, to the filled rows ``used`` (n,), bool.
     """
-    latent = transform.latent_rows(table)
     if not np.isnan(latent).any():
         return transform.joint.forward(latent)
     others = [np.zeros((table.n, 0)) if table.cond is None else table.cond]
@@ -568,20 +587,21 @@ def _fit_pairs(inputs: Inputs, pairs: TeacherPairs) -> dict[str, Any]:
     if "real_weight" in pairs.real:
         arrays["real_weight"] = checks.relative(pairs.real["real_weight"])
     seed = derive(derive(inputs.seed, "preconditioner"), "stage", 0)
-    return _fitted(inputs, pairs.transform, arrays, valid, seed)
+    return _fitted(inputs, pairs.transform, arrays, {"valid": valid}, seed)
 
 
 def _fitted(
     inputs: Inputs,
     transform: TableTransform,
     arrays: dict[str, np.ndarray | None],
-    valid: np.ndarray,
+    masks: dict[str, np.ndarray],
     seed: int,
     label: Label | None = None,
 ) -> dict[str, Any]:
     """Return the arrays and files to store; the closed form is fitted on the training rows.
 
-    One for each value of a ``label`` is fitted on all rows.
+    These are told by ``masks``, see `run_directory.MASKS`. One for each value of a ``label`` is
+    fitted on all rows.
     """
     table, config = inputs.table, inputs.config
     cond = np.zeros((table.n, 0)) if table.cond is None else table.cond
@@ -590,7 +610,7 @@ def _fitted(
         if arrays.get(name) is not None:
             arrays[name] = scaling[len(table.names) :].forward(np.asarray(arrays[name]))
     stored = {k: np.asarray(a, dtype=np.float32) for k, a in arrays.items() if a is not None}
-    rows = closed_form_rows({**stored, "valid": valid})
+    rows = closed_form_rows({**stored, **masks})
     velocity = config.preconditioner if transform.n_latent else None
     if label is None:
         closed_form = PRECONDITIONERS.build(velocity or "none")
@@ -615,9 +635,9 @@ def _fitted(
         known["classified"] = transform.skeleton.names
     if label is not None:
         known["first"] = label.name
-    if seen := _seen(inputs, transform, ~valid):
+    if seen := _seen(inputs, transform, ~masks["valid"]):
         known["seen"] = seen
-    return {"arrays": {**stored, "valid": valid}, "files": files, "columns": known}
+    return {"arrays": {**stored, **masks}, "files": files, "columns": known}
 
 
 def _seen(inputs: Inputs, transform: TableTransform, used: np.ndarray) -> list[str]:

@@ -77,7 +77,8 @@ def _bootstrapped(shared: dict[str, Any], seed: int) -> dict[str, Any]:
         content = atomic_files.parse_json(files["transform.json"], "transform.json")
         transform = TableTransform.from_json(content)
         with one_thread_of_blas():
-            moved = transform.reweighted(arrays["z"], ~valid, counts)
+            used = ~valid & arrays.get("shown", True)
+            moved = transform.reweighted(arrays["z"], used, counts)
         arrays["z"] = moved.astype(np.float32)
         files["transform.json"] = atomic_files.json_bytes(transform.to_json())
     fitted = closed_form.from_bytes(shared["files"]["preconditioner.npz"])

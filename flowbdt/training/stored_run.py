@@ -37,7 +37,17 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Time = Share
 Text = Annotated[str, msgspec.Meta(max_length=10_000)]
 Tables = Literal[
-    "z", "codes", "cond", "weight", "source", "noise", "valid", "real", "real_cond", "real_weight"
+    "z",
+    "codes",
+    "cond",
+    "weight",
+    "source",
+    "noise",
+    "valid",
+    "shown",
+    "real",
+    "real_cond",
+    "real_weight",
 ]
 Spec = Text | dict[str, Any]
 PATTERNS = (MISSING.format(""), KIND.format(""))

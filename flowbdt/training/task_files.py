@@ -29,7 +29,7 @@ def is_planned_array(run: RunDirectory, name: str, sha256: str) -> bool:
         array = run.array(name)
     except FormatError:
         return False
-    kind = np.dtype(bool if name == "valid" else "<f4")  # the hash is of the bytes only
+    kind = np.dtype(bool if name in run_directory.MASKS else "<f4")  # the hash is of the bytes only
     return array is not None and array.dtype == kind and atomic_files.digest_array(array) == sha256
 
 

@@ -70,6 +70,8 @@ def train_classifier(
     if scaled is not None and "conditions" in task:
         cond = _scaling(task["conditions"]).inverse(scaled.astype(np.float64))
     x = transform.numeric_columns(np.asarray(arrays["z"], dtype=np.float64)[rows], cond)
+    if "shown" in arrays:  # the flow knows of one value only; a constant tells trees nothing
+        x = np.zeros_like(x)
     for j in range(k):
         transform.enter_kinds(x, codes, j)
     known = known_inputs(transform, x, scaled, cond)

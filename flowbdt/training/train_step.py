@@ -83,13 +83,14 @@ def training_pairs(run: RunDirectory, task: dict[str, Any]) -> tuple[NoisyPairs,
     """Return the training and validation pairs of a task; no event is in both."""
     arrays, inputs = planned_arrays(run, task), planned_inputs(run, task)
     valid = np.asarray(arrays.pop("valid"))
+    used = np.asarray(arrays.pop("shown", np.full(len(valid), True)))
     arrays.pop("codes", None)  # of columns that classifiers draw
-    weight = arrays.get("weight")
-    weighted = np.full(len(valid), True) if weight is None else np.asarray(weight) > 0
-    train = LatentEvents(rows=np.flatnonzero(~valid & weighted), **arrays)
+    if (weight := arrays.get("weight")) is not None:
+        used = used & (np.asarray(weight) > 0)
+    train = LatentEvents(rows=np.flatnonzero(~valid & used), **arrays)
     pairs = pairs_of_task(task, train, inputs, "train", task["noise"]["n_repeats"])
-    if not valid.any():
+    if not (valid & used).any():
         return pairs, None
-    held_out = LatentEvents(rows=np.flatnonzero(valid & weighted), **arrays)
+    held_out = LatentEvents(rows=np.flatnonzero(valid & used), **arrays)
     repeats = valid_repeats(task["noise"], len(held_out.rows))
     return pairs, pairs_of_task(task, held_out, inputs, "valid", repeats)
