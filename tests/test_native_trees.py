@@ -26,7 +26,8 @@ def made_up(n=1500, missing=0.1, n_columns=5, n_outputs=3, seed=0):
 def boosted(x, y, rounds=10, **settings):
     settings = {"tree_method": "hist", "learning_rate": 0.3, **settings}
     finite = np.where(np.isinf(x), 0.0, x)
-    return xgb.train(settings, xgb.QuantileDMatrix(finite, y), rounds)
+    data = xgb.QuantileDMatrix(finite, y, max_bin=settings.get("max_bin", 256))
+    return xgb.train(settings, data, rounds)
 
 
 def compiled_trees(booster):
@@ -57,6 +58,20 @@ def test_a_row_has_the_same_bits_among_however_many(n):
     x, y = made_up()
     trees = compiled_trees(boosted(x, y, rounds=7, multi_strategy="multi_output_tree"))
     assert np.array_equal(trees.predict(x[:n]), trees.predict(x)[:n])
+
+
+@pytest.mark.parametrize(
+    ("n_columns", "bins", "depth", "rounds"),
+    [(2, 2048, 5, 30), (1, 2048, 10, 2), (40, 64, 5, 9), (150, 16, 4, 9)],
+)
+def test_thresholds_and_inputs_of_any_number(n_columns, bins, depth, rounds):
+    x, y = made_up(1500, n_columns=max(n_columns, 2))
+    x = np.ascontiguousarray(x[:, :n_columns])
+    settings = {"max_bin": bins, "max_depth": depth}
+    booster = boosted(x, y, rounds, multi_strategy="multi_output_tree", **settings)
+    trees, expected = compiled_trees(booster), booster.inplace_predict(x)
+    assert np.array_equal(trees.predict(x), expected)
+    assert np.array_equal(trees.predict(x[:5]), expected[:5])
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 3])

@@ -111,17 +111,17 @@ class DensityRatio(BoosterOnDemand):
         seed: int,
         n_threads: int,
         rate: float | None = None,
-        again: bool = True,
+        again: float = 1.0,
         least: float = LEAST_ACCEPTANCE,
     ) -> Self:
         """Learn to tell real (n, d) from generated (k, d) events; ``weight`` (n,) of the real ones.
 
         With ``conditional`` generated event i has the conditions of the real event i % n. Both are
         trained on or both kept apart then: else events kept apart would have the conditions of
-        training events of the other class, and training would end too early. With ``again`` the
-        trees are grown again on all real events, where these are few; ``rate`` is another learning
-        rate than the usual one; ``least`` is the share of generated events to keep at least. The
-        result does not depend on ``n_threads``.
+        training events of the other class, and training would end too early. The trees are grown
+        again on all real events, where these are few, in steps ``again`` times as large, or not at
+        all with 0; ``rate`` is another learning rate than the usual one; ``least`` is the share of
+        generated events to keep at least. The result does not depend on ``n_threads``.
         """
         rows, weight = (real, generated), relative_or_ones(weight, len(real))
         apart = split_mask(len(real), HELD_OUT, derive(seed, "ratio-real"))
@@ -147,6 +147,7 @@ class DensityRatio(BoosterOnDemand):
         del train, valid
         if again and len(real) < FEW:
             everything = _labelled(rows, shares, (np.ones(len(real), dtype=bool), ~held[1]))
+            settings["learning_rate"] = min(again * rate, 1.0)
             booster = xgb.train(settings, everything, n_rounds, verbose_eval=False)
         else:
             booster = booster[:n_rounds]

@@ -310,7 +310,7 @@ CORE_API int flowbdt_attempt(FlowbdtAttempt* at) {
       at->columns->memory.give_back(std::move(memory));
     }
     at->ratio->trees.sum(0, at->ratio->trees.n_forests(), at->inputs, 1, n,
-                         detail::has_gap(at->inputs, n), at->log_ratio);
+                         at->log_ratio);
   });
 }
 
@@ -323,7 +323,7 @@ CORE_API int flowbdt_predict(const FlowbdtTrees* part, const float* x, std::size
     for (std::size_t low = 0; low < n; low += detail::kBlock) {
       const std::size_t rows = std::min(detail::kBlock, n - low);
       const float* inputs = x + low * p;
-      trees.sum(0, trees.n_forests(), inputs, rows, p, detail::has_gap(inputs, rows * p), total.data());
+      trees.sum(0, trees.n_forests(), inputs, rows, p, total.data());
       for (std::size_t r = 0; r < rows; ++r)
         std::copy_n(total.data() + r * across, m, out + (low + r) * m);
     }

@@ -38,6 +38,10 @@
 #include <utility>
 #include <vector>
 
+#if defined(__GNUC__) && defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 namespace flowbdt {
 
 /// What is thrown: a text that says what was expected, what came, and what to do.
@@ -102,6 +106,63 @@ int guarded(Do&& work) {
     return told(kFailed, "an unknown exception");
   }
 }
+
+/// Memory that a call lends to the working memory of all that it makes and outlives: none asks the
+/// system for its own.
+class Lent {
+ public:
+  Lent(unsigned char* begin, std::size_t size) : begin_(begin), at_(begin), end_(begin + size) {
+    before_ = now();
+    now() = this;
+  }
+  ~Lent() { now() = before_; }
+  Lent(const Lent&) = delete;
+  Lent& operator=(const Lent&) = delete;
+
+  /// That of this thread, if there is some.
+  static Lent*& now() {
+    thread_local Lent* lent = nullptr;
+    return lent;
+  }
+
+  /// Returns null where not so much is left.
+  void* take(std::size_t bytes) {
+    bytes = (bytes + 63) / 64 * 64;
+    if (bytes > static_cast<std::size_t>(end_ - at_)) return nullptr;
+    at_ += bytes;
+    return at_ - bytes;
+  }
+  bool has(const void* place) const { return place >= begin_ && place < end_; }
+
+ private:
+  unsigned char *begin_, *at_, *end_;
+  Lent* before_;
+};
+
+template <class T>
+struct Lender {
+  using value_type = T;
+  Lender() = default;
+  template <class Other>
+  Lender(const Lender<Other>&) {}
+  T* allocate(std::size_t n) {
+    Lent* lent = Lent::now();
+    void* found = lent != nullptr ? lent->take(n * sizeof(T)) : nullptr;
+    return static_cast<T*>(found != nullptr ? found : ::operator new(n * sizeof(T)));
+  }
+  void deallocate(T* place, std::size_t) {
+    const Lent* lent = Lent::now();
+    if (lent == nullptr || !lent->has(place)) ::operator delete(place);
+  }
+  template <class Other>
+  bool operator==(const Lender<Other>&) const { return true; }
+  template <class Other>
+  bool operator!=(const Lender<Other>&) const { return false; }
+};
+
+/// Working memory.
+template <class T>
+using Work = std::vector<T, Lender<T>>;
 
 /// The second of a model with columns that classifiers draw, which readers of before would misread.
 constexpr std::uint32_t kVersion = 3, kDrawnVersion = 4;
@@ -391,10 +452,8 @@ class File {
 // ---------------------------------------------------------------------------------------------
 // Trees
 
-#if defined(__GNUC__)
-#define FLOWBDT_UNROLL _Pragma("GCC unroll 8")
-#else
-#define FLOWBDT_UNROLL
+#if defined(__GNUC__) && defined(__x86_64__)
+#define FLOWBDT_AVX2 __attribute__((target("avx2,bmi2")))
 #endif
 
 /// Trees of one depth that add to the same outputs, each filled up to a complete one.
@@ -408,6 +467,76 @@ inline std::size_t filled(std::size_t width) {
   const std::size_t by_four = (width + 3) / 4 * 4;
   return by_four % 16 == 12 ? by_four + 4 : by_four;
 }
+
+/// The thresholds at which some trees cut their inputs, numbered from 1 in rising order. A value
+/// has the number of the last one that is not above it, so it goes to the second child where that
+/// is at least the number of the threshold. NaN has number 255 where nodes send it there, else 0;
+/// an input of which there are nodes of both kinds is there twice.
+struct Cuts {
+  static constexpr std::size_t kMost = 254, kNowhere = 65535;
+
+  struct alignas(64) Sixteen {
+    float at[16];
+    std::size_t below(float value) const {
+#if defined(__GNUC__)
+      typedef float Four __attribute__((vector_size(16)));
+      Four four[4];
+      std::memcpy(four, at, sizeof at);
+      const Four all = {value, value, value, value};
+      const auto ones =
+          ((four[0] <= all) + (four[1] <= all)) + ((four[2] <= all) + (four[3] <= all));
+      return static_cast<std::size_t>(-((ones[0] + ones[1]) + (ones[2] + ones[3])));
+#else
+      std::size_t count = 0;
+      for (std::size_t i = 0; i < 16; ++i) count += at[i] <= value ? 1 : 0;
+      return count;
+#endif
+    }
+  };
+
+  std::vector<std::uint16_t> input, place;  // place: of each input whose NaN is 0, or 255
+  std::vector<std::uint8_t> missing;
+  std::vector<std::vector<float>> sorted;
+  std::vector<Sixteen> cuts;  // of each input the last of each sixteen, then all, filled up
+  std::vector<std::size_t> first;
+
+  std::uint8_t number(std::size_t f, float value) const {
+    if (value != value) return missing[f] != 0 ? 255 : 0;
+    const Sixteen* own = cuts.data() + first[f];
+    const std::size_t many = own->below(value);
+    return static_cast<std::uint8_t>(16 * many + own[1 + many].below(value));
+  }
+
+  /// Puts `sorted` where numbers are looked up.
+  void close() {
+    Sixteen none;
+    std::fill_n(none.at, 16, std::numeric_limits<float>::quiet_NaN());
+    for (const std::vector<float>& all : sorted) {
+      const std::size_t at = cuts.size();
+      first.push_back(at);
+      cuts.resize(at + 2 + all.size() / 16, none);
+      for (std::size_t i = 0; i < all.size(); ++i) {
+        cuts[at + 1 + i / 16].at[i % 16] = all[i];
+        if (i % 16 == 15) cuts[at].at[i / 16] = all[i];
+      }
+    }
+  }
+};
+
+/// Trees of a forest one after the other whose thresholds are in the same table, and its inputs
+/// that they look at; without a table thresholds are as they are.
+struct TreeRun {
+  static constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
+  std::size_t forest, begin, end, table, nodes;
+  std::vector<std::uint16_t> used;
+};
+
+/// Numbers of the inputs of a row, of those that some runs use.
+struct TreeRow {
+  std::size_t table = TreeRun::kNone;
+  Work<float> seen;
+  Work<std::uint8_t> numbers;
+};
 
 /// Something that sums up trees faster than `Trees` itself, with the same bits.
 class TreeSums {
@@ -453,6 +582,7 @@ class Trees {
     for (std::size_t i = 0; i < feature.size; ++i)
       file.require(feature[i] < n_inputs_, "nodes of trees");
     file.require(n_outputs_ == sizes[1], "outputs of trees");
+    number();
   }
 
   std::size_t n_forests() const { return forests_.size(); }
@@ -463,9 +593,13 @@ class Trees {
   std::size_t across() const { return across_; }
 
   const std::vector<Forest>& forests() const { return forests_; }
-  const Span<std::uint16_t>& feature() const { return feature_; }
-  const Span<float>& threshold() const { return threshold_; }
-  const Span<std::uint8_t>& missing() const { return missing_; }
+  const std::vector<TreeRun>& runs() const { return runs_; }
+  /// The first run of each forest, and their end.
+  const std::vector<std::size_t>& first_run() const { return first_run_; }
+  const std::vector<Cuts>& tables() const { return tables_; }
+  /// Inputs, as their table numbers them, and thresholds of the nodes of runs that have a table.
+  const std::vector<std::uint16_t>& looked_at() const { return looked_at_; }
+  const std::uint8_t* cut() const { return cut_.empty() ? nullptr : cut_[0].at; }
   const Span<float>& leaves() const { return leaves_; }
   const Span<float>& base() const { return base_; }
 
@@ -473,92 +607,294 @@ class Trees {
   std::shared_ptr<const TreeSums> faster;
 
   /// Sets `total` (n, across) to what the forests `begin` to `end` say of the inputs (n, stride).
+  /// `row` is what was found of one before, by these trees: some inputs may be the same.
   void sum(std::size_t begin, std::size_t end, const float* x, std::size_t n, std::size_t stride,
-           bool gaps, float* total) const {
-    std::fill(total, total + n * across_, 0.0f);
+           float* total, TreeRow& row) const {
     if (faster != nullptr && n >= kFewest && stride == n_inputs_)
       return faster->sum(begin, end, x, n, total);
-    for (std::size_t f = begin; f < end; ++f)
-      for (std::size_t r = 0; r < n; ++r)
-        std::copy_n(base_.data + forests_[f].base, forests_[f].width,
-                    total + r * across_ + forests_[f].first);
-    for (std::size_t f = begin; f < end; ++f) add(forests_[f], x, n, stride, gaps, total);
+    std::fill(total, total + n * across_, 0.0f);
+    for (std::size_t r = 0; r < n; ++r, x += stride, total += across_) {
+      for (std::size_t f = begin; f < end; ++f)
+        std::copy_n(base_.data + forests_[f].base, forests_[f].width, total + forests_[f].first);
+      for (std::size_t i = first_run_[begin]; i < first_run_[end]; ++i) add(i, x, total, row);
+    }
+  }
+
+  void sum(std::size_t begin, std::size_t end, const float* x, std::size_t n, std::size_t stride,
+           float* total) const {
+    TreeRow row;
+    sum(begin, end, x, n, stride, total, row);
+  }
+
+  /// Adds a run of trees to the sums (across) of one row.
+  void add(std::size_t i, const float* x, float* total, TreeRow& row) const {
+    const TreeRun& run = runs_[i];
+    float* sums = total + forests_[run.forest].first;
+    if (run.table == TreeRun::kNone) return add_by_node(run, sums, [&](std::size_t node) {
+      const std::size_t at = forests_[run.forest].nodes + node;
+      const float value = x[feature_[at]];
+      return value >= threshold_[at] || (value != value && missing_[at] != 0);
+    });
+    const Cuts& cuts = tables_[run.table];
+    if (row.table != run.table) {
+      row.table = run.table;
+      row.seen.assign(cuts.input.size(), std::numeric_limits<float>::quiet_NaN());
+      row.numbers.resize(std::max(cuts.input.size(), kInVectors));
+    }
+    for (const std::uint16_t f : run.used) {
+      const float value = x[cuts.input[f]];
+      if (value == row.seen[f]) continue;
+      row.seen[f] = value;
+      row.numbers[f] = cuts.number(f, value);
+    }
+#ifdef FLOWBDT_AVX2
+    static const bool has_vectors =
+        __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("bmi2") != 0;
+    if (has_vectors && cuts.input.size() <= kInVectors) {
+      switch (forests_[run.forest].depth) {
+        case 3: return add_in_vectors<3>(run, row, sums);
+        case 4: return add_in_vectors<4>(run, row, sums);
+        case 5: return add_in_vectors<5>(run, row, sums);
+        case 6: return add_in_vectors<6>(run, row, sums);
+        default: break;
+      }
+    }
+#endif
+    const std::uint16_t* looked_at = looked_at_.data() + run.nodes;
+    const std::uint8_t *cut = cut_[0].at + run.nodes, *numbers = row.numbers.data();
+    const std::size_t first = run.begin << forests_[run.forest].depth;
+    add_by_node(run, sums, [&](std::size_t node) {
+      return numbers[looked_at[node - first]] >= cut[node - first];
+    });
   }
 
  private:
-  void add(const Forest& forest, const float* x, std::size_t n, std::size_t stride, bool gaps,
-           float* total) const {
-    if (gaps) return add_deep<true, 0>(forest, x, n, stride, total);
-    switch (forest.depth) {  // known depths are walked without a loop
-      case 3: return add_deep<false, 3>(forest, x, n, stride, total);
-      case 4: return add_deep<false, 4>(forest, x, n, stride, total);
-      case 5: return add_deep<false, 5>(forest, x, n, stride, total);
-      case 6: return add_deep<false, 6>(forest, x, n, stride, total);
-      default: return add_deep<false, 0>(forest, x, n, stride, total);
-    }
-  }
+  static constexpr std::size_t kInVectors = 128;
 
-  template <bool Gaps, std::size_t D>
-  void add_deep(const Forest& forest, const float* x, std::size_t n, std::size_t stride,
-                float* total) const {
-    std::size_t t = 0;
-    for (; t + kGroup <= forest.n_trees; t += kGroup)
-      add_group<Gaps, D, kGroup>(forest, t, x, n, stride, total);
-    for (; t < forest.n_trees; ++t) add_group<Gaps, D, 1>(forest, t, x, n, stride, total);
-  }
+  struct alignas(32) Bytes {
+    std::uint8_t at[32];
+  };
 
-  template <bool Gaps, std::size_t D, std::size_t G>
-  void add_group(const Forest& forest, std::size_t tree, const float* x, std::size_t n,
-                 std::size_t stride, float* total) const {
-    const std::size_t depth = D > 0 ? D : forest.depth, padded = forest.padded;
-    const std::size_t size = std::size_t{1} << depth, first = forest.nodes + tree * size;
-    const float* leaves = leaves_.data + forest.leaves + tree * size * padded;
-    for (std::size_t r = 0; r < n; ++r) {
-      const float* row = x + r * stride;
-      std::uint32_t k[G] = {};
-      const auto descend = [&](std::size_t d) {
-        FLOWBDT_UNROLL
-        for (std::size_t q = 0; q < G; ++q)
-          k[q] |= beyond<Gaps>(first + q * size + (std::size_t{1} << d) + k[q], row) << d;
-      };
-      if constexpr (D == 0) {
-        for (std::size_t d = 0; d < depth; ++d) descend(d);
-      } else {
-        FLOWBDT_UNROLL
-        for (std::size_t d = 0; d < D; ++d) descend(d);
+  /// Finds tables of thresholds, each for as many trees as it has room for.
+  void number() {
+    bool open = false;
+    for (std::size_t f = 0; f < forests_.size(); ++f) {
+      first_run_.push_back(runs_.size());
+      const Forest& forest = forests_[f];
+      for (std::size_t t = 0; t < forest.n_trees; ++t) {
+        const std::size_t nodes = forest.nodes + (t << forest.depth);
+        const bool fits = open && add_cuts(nodes, forest.depth);
+        if (!fits) {  // a new table, unless this tree is too much for that too
+          tables_.emplace_back();
+          tables_.back().place.assign(2 * n_inputs_, Cuts::kNowhere);
+          open = add_cuts(nodes, forest.depth);
+          if (!open) tables_.pop_back();
+        }
+        const std::size_t table = open ? tables_.size() - 1 : TreeRun::kNone;
+        if (runs_.size() == first_run_[f] || runs_.back().table != table)
+          runs_.push_back(TreeRun{f, t, t, table, 0, {}});
+        runs_.back().end = t + 1;
       }
-      const float* leaf[G];
-      for (std::size_t q = 0; q < G; ++q) leaf[q] = leaves + (q * size + k[q]) * padded;
-      float* sums = total + r * across_ + forest.first;
-      if (padded == 1) add_leaves<G, 1>(leaf, 1, sums);
-      else if (padded % 16 == 0) add_leaves<G, 16>(leaf, padded, sums);
-      else add_leaves<G, 4>(leaf, padded, sums);
     }
+    first_run_.push_back(runs_.size());
+    for (Cuts& table : tables_) table.close();
+    for (TreeRun& run : runs_)
+      if (run.table != TreeRun::kNone) number(run);
   }
 
-  /// A value goes to the second child if it is not below the threshold; NaN where `missing` says so.
-  template <bool Gaps>
-  std::uint32_t beyond(std::size_t node, const float* row) const {
-    const float value = row[feature_[node]];
-    if constexpr (Gaps)
-      return static_cast<std::uint32_t>((value >= threshold_[node]) |
-                                        ((value != value) & (missing_[node] != 0)));
-    return static_cast<std::uint32_t>(value >= threshold_[node]);
+  /// Whether a node decides anything: those below a leaf do not.
+  bool decides(std::size_t node) const {
+    return threshold_[node] < std::numeric_limits<float>::infinity();
+  }
+
+  std::uint16_t& place_of(Cuts& table, std::size_t node) const {
+    return table.place[2u * feature_[node] + (missing_[node] != 0 ? 1u : 0u)];
+  }
+
+  /// Enters the thresholds of a tree into the last table; returns whether there was room.
+  bool add_cuts(std::size_t nodes, std::size_t depth) {
+    Cuts& table = tables_.back();
+    for (std::size_t i = nodes + 1; i < nodes + (std::size_t{1} << depth); ++i) {
+      if (!decides(i)) continue;
+      std::uint16_t& at = place_of(table, i);
+      if (at == Cuts::kNowhere) {
+        if (table.input.size() == Cuts::kNowhere) return false;
+        at = static_cast<std::uint16_t>(table.input.size());
+        table.input.push_back(feature_[i]);
+        table.missing.push_back(missing_[i] != 0);
+        table.sorted.emplace_back();
+      }
+      std::vector<float>& cuts = table.sorted[at];
+      const auto found = std::lower_bound(cuts.begin(), cuts.end(), threshold_[i]);
+      if (found != cuts.end() && *found == threshold_[i]) continue;
+      if (cuts.size() == Cuts::kMost) return false;
+      cuts.insert(found, threshold_[i]);
+    }
+    return true;
+  }
+
+  /// Writes the nodes of a run as numbers; number 255 is never reached.
+  void number(TreeRun& run) {
+    const Forest& forest = forests_[run.forest];
+    Cuts& table = tables_[run.table];
+    std::vector<bool> used(table.input.size());
+    const std::size_t size = (run.end - run.begin) << forest.depth;
+    run.nodes = looked_at_.size();
+    looked_at_.resize(run.nodes + (size + 31) / 32 * 32);
+    cut_.resize(looked_at_.size() / 32), byte_.resize(cut_.size());
+    for (std::size_t i = 0; i < size; ++i) {
+      const std::size_t node = forest.nodes + (run.begin << forest.depth) + i;
+      std::uint8_t& cut = cut_[(run.nodes + i) / 32].at[i % 32];
+      cut = 255;
+      if (i % (std::size_t{1} << forest.depth) == 0 || !decides(node)) continue;
+      const std::uint16_t f = place_of(table, node);
+      const auto& cuts = table.sorted[f];
+      cut = static_cast<std::uint8_t>(
+          1 + (std::lower_bound(cuts.begin(), cuts.end(), threshold_[node]) - cuts.begin()));
+      used[f] = true;
+      looked_at_[run.nodes + i] = f;
+      byte_[(run.nodes + i) / 32].at[i % 32] = static_cast<std::uint8_t>(f);
+    }
+    for (std::size_t f = 0; f < used.size(); ++f)
+      if (used[f]) run.used.push_back(static_cast<std::uint16_t>(f));
+  }
+
+  /// Walks trees side by side, none waits for the memory of another: `beyond` tells of a node
+  /// whether the row goes to its second child.
+  template <class Beyond>
+  void add_by_node(const TreeRun& run, float* sums, Beyond&& beyond) const {
+    const Forest& forest = forests_[run.forest];
+    for (std::size_t t = run.begin; t < run.end; t += kGroup) {
+      std::size_t k[kGroup] = {};
+      const std::size_t count = std::min(kGroup, run.end - t);
+      for (std::size_t d = 0; d < forest.depth; ++d)
+        for (std::size_t q = 0; q < count; ++q)
+          k[q] |= static_cast<std::size_t>(
+                      beyond(((t + q) << forest.depth) + (std::size_t{1} << d) + k[q]))
+                  << d;
+      add_leaves(forest, t, count, k, sums);
+    }
   }
 
   /// Adds leaf by leaf, in the order of the trees: sums have the bits that XGBoost gives them.
-  template <std::size_t G, std::size_t W>
-  static void add_leaves(const float* const* leaf, std::size_t width, float* sums) {
+  void add_leaves(const Forest& forest, std::size_t t, std::size_t count, const std::size_t* k,
+                  float* sums) const {
+    const float* leaves = leaves_.data + forest.leaves;
+    const std::size_t width = forest.padded;
+    const auto leaf = [&](std::size_t q) {
+      return leaves + (((t + q) << forest.depth) + k[q]) * width;
+    };
+    if (width == 1) {
+      const float* from = leaves + (t << forest.depth);
+      float own = *sums;
+      for (std::size_t q = 0; q < count; ++q) own += from[(q << forest.depth) + k[q]];
+      *sums = own;
+    } else if (count == kGroup && width % 16 == 0) {
+      add_wide<16>(leaf, width, sums);
+    } else if (count == kGroup) {
+      add_wide<4>(leaf, width, sums);
+    } else {
+      for (std::size_t q = 0; q < count; ++q)
+        for (std::size_t o = 0; o < width; ++o) sums[o] += leaf(q)[o];
+    }
+  }
+
+  template <std::size_t W, class Leaf>
+  static void add_wide(Leaf&& leaf, std::size_t width, float* sums) {
     for (std::size_t o = 0; o < width; o += W) {
       float own[W];
       for (std::size_t i = 0; i < W; ++i) own[i] = sums[o + i];
-      for (std::size_t q = 0; q < G; ++q)
-        for (std::size_t i = 0; i < W; ++i) own[i] += leaf[q][o + i];
+      for (std::size_t q = 0; q < kGroup; ++q)
+        for (std::size_t i = 0; i < W; ++i) own[i] += leaf(q)[o + i];
       for (std::size_t i = 0; i < W; ++i) sums[o + i] = own[i];
     }
   }
 
+#ifdef FLOWBDT_AVX2
+  /// Whether the row goes to the second child of each of 32 nodes, of T times 16 inputs.
+  template <std::size_t T>
+  FLOWBDT_AVX2 static std::uint32_t beyond(const __m256i* numbers, const Bytes& byte,
+                                           const Bytes& cut) {
+    const __m256i f = _mm256_load_si256(reinterpret_cast<const __m256i*>(byte.at));
+    const __m256i c = _mm256_load_si256(reinterpret_cast<const __m256i*>(cut.at));
+    __m256i x[T];
+    for (std::size_t i = 0; i < T; ++i) x[i] = _mm256_shuffle_epi8(numbers[i], f);
+    int shift = 3;  // the highest bit of a byte chooses
+    for (std::size_t left = T / 2; left > 0; left /= 2, --shift)
+      for (std::size_t i = 0; i < left; ++i)
+        x[i] = _mm256_blendv_epi8(x[2 * i], x[2 * i + 1], _mm256_slli_epi16(f, shift));
+    return static_cast<std::uint32_t>(
+        _mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_max_epu8(x[0], c), x[0])));
+  }
+
+  /// What the first three decisions of a tree are, from those of its nodes 1 to 7.
+  static constexpr std::array<std::uint8_t, 256> first_three() {
+    std::array<std::uint8_t, 256> all{};
+    for (unsigned m = 0; m < 256; ++m) {
+      unsigned k = (m >> 1) & 1u;
+      k |= ((m >> (2 + k)) & 1u) << 1;
+      all[m] = static_cast<std::uint8_t>(k | ((m >> (4 + k)) & 1u) << 2);
+    }
+    return all;
+  }
+
+  template <std::size_t D>
+  void add_in_vectors(const TreeRun& run, const TreeRow& row, float* sums) const {
+    const std::size_t size = tables_[run.table].input.size();
+    if (size <= 32) add_in_vectors<D, 2>(run, row, sums);
+    else if (size <= 64) add_in_vectors<D, 4>(run, row, sums);
+    else add_in_vectors<D, 8>(run, row, sums);
+  }
+
+  /// Adds trees of depth D, all nodes of which are decided at once.
+  template <std::size_t D, std::size_t T>
+  FLOWBDT_AVX2 void add_in_vectors(const TreeRun& run, const TreeRow& row, float* sums) const {
+    static constexpr std::array<std::uint8_t, 256> kThree = first_three();
+    constexpr std::size_t size = std::size_t{1} << D, per = D < 5 ? 32 / size : 1;
+    __m256i numbers[T];
+    for (std::size_t i = 0; i < T; ++i)
+      numbers[i] = _mm256_broadcastsi128_si256(
+          _mm_loadu_si128(reinterpret_cast<const __m128i*>(row.numbers.data() + 16 * i)));
+    const Bytes *byte = byte_.data() + run.nodes / 32, *cut = cut_.data() + run.nodes / 32;
+    const auto choose = [&](std::size_t count, std::size_t* k) FLOWBDT_AVX2 {
+      for (std::size_t q = 0; q < count; q += per) {
+        std::uint64_t bits = beyond<T>(numbers, *byte++, *cut++);
+        if (D == 6) bits |= static_cast<std::uint64_t>(beyond<T>(numbers, *byte++, *cut++)) << 32;
+        for (std::size_t i = 0; i < per; ++i, bits >>= size % 64) {
+          std::size_t own = kThree[bits & 255];
+          for (std::size_t d = 3; d < D; ++d)
+            own |= ((bits >> ((std::size_t{1} << d) + own)) & 1) << d;
+          k[q + i] = own;
+        }
+      }
+    };
+    const Forest& forest = forests_[run.forest];
+    std::size_t t = run.begin;
+    if (forest.padded == 1) {  // leaves at once, without a place for their numbers
+      const float* leaves = leaves_.data + forest.leaves;
+      float own = *sums;
+      for (; t + kGroup <= run.end; t += kGroup) {
+        std::size_t k[kGroup];
+        choose(kGroup, k);
+        for (std::size_t q = 0; q < kGroup; ++q) own += leaves[((t + q) << D) + k[q]];
+      }
+      *sums = own;
+    }
+    for (; t < run.end; t += kGroup) {
+      std::size_t k[kGroup];
+      const std::size_t count = std::min(kGroup, run.end - t);
+      choose(count, k);
+      add_leaves(forest, t, count, k, sums);
+    }
+  }
+#endif
+
   std::vector<Forest> forests_;
+  std::vector<TreeRun> runs_;
+  std::vector<std::size_t> first_run_;
+  std::vector<Cuts> tables_;
+  std::vector<std::uint16_t> looked_at_;
+  std::vector<Bytes> byte_, cut_;  // the same inputs, if there are few, and thresholds
   Span<std::uint16_t> feature_;
   Span<std::uint8_t> missing_;
   Span<float> threshold_, leaves_, base_;
@@ -581,6 +917,7 @@ struct Form {
   Span<double> numbers;
   std::vector<std::int64_t> own_where;
   std::vector<double> own_numbers;
+  std::vector<double> linear;  // of one full component: see `make_linear`
   std::shared_ptr<const void> in_lanes;  // the same in another order, for whoever put it there
 
   Form() = default;
@@ -609,6 +946,7 @@ struct Form {
                      n_out <= numbers.size + 8 && (kind == kLowRank || n_inner == n_seen),
                  "closed forms");
     for (std::size_t s = 0; s < n_steps; ++s) check(file, s);
+    make_linear();
   }
 
   /// Every part that is read at a step must lie within the numbers.
@@ -633,6 +971,32 @@ struct Form {
 
   /// How many inner variables, over all components, do not depend on input j.
   std::size_t skipped(std::size_t j) const { return kind == kFull ? j * n_components : 0; }
+
+  /// Of a single Gaussian what comes out is linear in what is seen: for each step and output
+  /// `linear` has the base, then what each of the n_seen adds. Of a low rank there is none.
+  void make_linear() {
+    if (kind != kFull || n_components != 1) return;
+    for (std::size_t s = 0; s < turn.size / 4; ++s)
+      for (std::size_t o = 0; o < n_used; ++o) {
+        const double scale = by_score(s) ? turn[4 * s + 2] : 1.0, variance = turn[4 * s + 3];
+        std::vector<double> row(1 + n_seen);
+        row[0] = by_score(s) ? part(s, kCentre)[o] / scale : part(s, kBase)[o];
+        if (by_score(s)) row[1 + o] = 1.0 / scale;
+        for (std::size_t i = 0; i < n_inner && (by_score(s) || has_gain(s)); ++i) {
+          const double gain = !by_score(s) ? part(s, kGain)[i * n_out + o]
+                              : i < o      ? 0.0
+                                           : -variance * root(s, i, o) / scale;
+          row[0] += gain * part(s, kStack)[i];
+          for (std::size_t j = 0; j <= i; ++j) row[1 + j] += gain * root(s, i, j);
+        }
+        linear.insert(linear.end(), row.begin(), row.end());
+      }
+  }
+
+  /// What input j adds to inner variable i of the only component.
+  double root(std::size_t s, std::size_t i, std::size_t j) const {
+    return part(s, kStack)[n_inner + j * n_inner - j * (j + 1) / 2 + i];
+  }
 
   /// By the score where enough of the data is in a point.
   bool by_score(std::size_t step) const { return turn[step * 4 + 2] > 0.0; }
@@ -732,6 +1096,7 @@ class FormBuilder {
     auto result = std::make_unique<Form>(std::move(form_));
     result->numbers = {result->own_numbers.data(), result->own_numbers.size()};
     result->where = {result->own_where.data(), result->own_where.size()};
+    result->make_linear();
     return result;
   }
 
@@ -908,20 +1273,22 @@ inline void softmax(double* __restrict log_joint, double* __restrict weights, st
   for (std::size_t k = 0; k < n; ++k) weights[k] *= share;
 }
 
-/// Working memory of a closed form: of some rows, and of `kRows` rows what comes out.
+/// Working memory of a closed form: of some rows, and of up to `kRows` rows what comes out.
 struct FormRoom {
-  std::vector<double> seen, inner, joint, own, weights, out;
+  Work<double> seen, inner, joint, own, weights, out;
 
-  void fit(const Form& form) {
-    const auto most = [](std::vector<double>& v, std::size_t n) {
+  void fit(const Form& form, std::size_t rows) {
+    const auto most = [](Work<double>& v, std::size_t n) {
       if (v.size() < n) v.resize(n);
     };
-    most(seen, kTogether * form.n_seen);
-    most(inner, kTogether * form.n_inner * form.n_components);
+    const std::size_t some = std::min(rows, kTogether), all = std::min(rows, kRows);
+    most(seen, some * form.n_seen);
+    most(weights, all * form.n_components);
+    most(out, all * form.n_out);
+    if (!form.linear.empty()) return;
+    most(inner, some * form.n_inner * form.n_components);
     most(joint, form.n_components);
     most(own, std::max(form.n_out, 2 * form.n_seen));
-    most(weights, kRows * form.n_components);
-    most(out, kRows * form.n_out);
   }
 };
 
@@ -935,6 +1302,10 @@ class ClosedForm {
     for (std::size_t low = 0; low < n; low += kTogether) {
       const std::size_t rows = std::min(kTogether, n - low);
       see(x + low * form_.n_points, cond + low * n_cond, n_cond, rows);
+      if (!form_.linear.empty()) {
+        linear(low, rows);
+        continue;
+      }
       inner(rows);
       for (std::size_t r = 0; r < rows; ++r) {
         joint(seen(r), inner_of(r));
@@ -958,6 +1329,23 @@ class ClosedForm {
       for (std::size_t j = 0; j < m; ++j) seen(r)[j] = x[r * m + j] - centre[j];
       for (std::size_t j = 0; j < form_.observed.size(); ++j)
         seen(r)[m + j] = cond[r * n_cond + form_.observed[j]] - centre[m + j];
+    }
+  }
+
+  /// In four sums, as the kernels: none waits long for the one before.
+  void linear(std::size_t low, std::size_t rows) {
+    const double* first = form_.linear.data() + step_ * form_.n_used * (1 + form_.n_seen);
+    for (std::size_t r = 0; r < rows; ++r) {
+      weights(low + r)[0] = 1.0;
+      const double* row = first;
+      for (std::size_t o = 0; o < form_.n_used; ++o, row += 1 + form_.n_seen) {
+        double part[4] = {row[0], 0.0, 0.0, 0.0};
+        std::size_t j = 0;
+        for (; j + 4 <= form_.n_seen; j += 4)
+          for (std::size_t q = 0; q < 4; ++q) part[q] += row[1 + j + q] * seen(r)[j + q];
+        for (; j < form_.n_seen; ++j) part[j % 4] += row[1 + j] * seen(r)[j];
+        out(low + r)[o] = (part[0] + part[1]) + (part[2] + part[3]);
+      }
     }
   }
 
@@ -1436,9 +1824,10 @@ class Discrete {
 
   /// Working memory.
   struct Room {
-    std::vector<float> inputs, total;
-    std::vector<double> joint, weights;
-    std::vector<std::uint8_t> allowed;
+    TreeRow row;
+    Work<float> inputs, total;
+    Work<double> joint, weights;
+    Work<std::uint8_t> allowed;
   };
 
   std::size_t d() const { return d_; }
@@ -1454,22 +1843,20 @@ class Discrete {
   void draw(double* x, const double* known, const double* uniform, std::size_t stride,
             std::int64_t* codes, std::size_t n, Room& room) const {
     const std::size_t width = trees_.n_inputs();
-    std::vector<float>&inputs = room.inputs, &total = room.total;
+    Work<float>&inputs = room.inputs, &total = room.total;
     for (std::size_t low = 0; low < n; low += kBlock) {
       const std::size_t rows = std::min(kBlock, n - low);
       fit(room, rows);
-      bool gaps = false;
       for (std::size_t r = 0; r < rows; ++r) {
         float* to = inputs.data() + r * width;
         for (std::size_t i = 0; i < places_.size; ++i)
           to[i] = seen(i, x[(low + r) * d_ + static_cast<std::size_t>(places_[i])]);
         for (std::size_t i = 0; i < n_known_; ++i)
           to[places_.size + i] = static_cast<float>(known[(low + r) * n_known_ + i]);
-        for (std::size_t i = 0; i < width; ++i) gaps = gaps || std::isnan(to[i]);
       }
       for (std::size_t k = 0; k < n_columns(); ++k) {
-        trees_.sum(at(forests_[k]), at(forests_[k + 1]), inputs.data(), rows, width, gaps,
-                   total.data());
+        trees_.sum(at(forests_[k]), at(forests_[k + 1]), inputs.data(), rows, width,
+                   total.data(), room.row);
         for (std::size_t r = 0; r < rows; ++r) {
           double* row = x + (low + r) * d_;
           std::int64_t* own = codes + (low + r) * n_columns();
@@ -1481,7 +1868,6 @@ class Discrete {
           if (enters_[3 * k] >= 0 && enters_[3 * k + 1] >= 0) {
             const std::size_t i = at(enters_[3 * k + 1]);
             to[i] = seen(i, row[at(enters_[3 * k])]);
-            gaps = gaps || std::isnan(to[i]);
           }
         }
       }
@@ -1492,13 +1878,9 @@ class Discrete {
   /// known (k) where no column is.
   void probabilities(const double* known, Room& room) const {
     fit(room, 1);
-    bool gaps = false;
-    for (std::size_t i = 0; i < n_known_; ++i) {
-      room.inputs[i] = static_cast<float>(known[i]);
-      gaps = gaps || std::isnan(known[i]);
-    }
-    trees_.sum(0, at(forests_[1]), room.inputs.data(), 1, trees_.n_inputs(), gaps,
-               room.total.data());
+    for (std::size_t i = 0; i < n_known_; ++i) room.inputs[i] = static_cast<float>(known[i]);
+    trees_.sum(0, at(forests_[1]), room.inputs.data(), 1, trees_.n_inputs(), room.total.data(),
+               room.row);
     weigh(0, room.total.data(), false, room);
   }
 
@@ -1569,7 +1951,7 @@ class Discrete {
   }
 
   /// Fills `allowed` with what column k may be beside earlier codes; false if it may be all.
-  bool excludes(std::size_t k, const std::int64_t* codes, std::vector<std::uint8_t>& allowed) const {
+  bool excludes(std::size_t k, const std::int64_t* codes, Work<std::uint8_t>& allowed) const {
     const std::size_t begin = at(rules_[k]), end = at(rules_[k + 1]), size = n_values(k);
     if (begin == end) return false;
     bool some = false;
@@ -1617,10 +1999,6 @@ class Discrete {
   Span<float> log_frequency_;
   Span<std::uint8_t> meet_;
 };
-
-inline bool has_gap(const float* x, std::size_t n) {
-  return std::any_of(x, x + n, [](float value) { return std::isnan(value); });
-}
 
 /// The probability with which to keep what has this logarithm of the ratio.
 inline double acceptance(float log_ratio, double ceiling) {
@@ -1708,8 +2086,8 @@ class Drawn {
   /// Working memory.
   struct Room {
     Discrete::Room discrete;
-    std::vector<double> known, row, stack, uniform;
-    std::vector<std::int64_t> codes;
+    Work<double> known, row, stack, uniform;
+    Work<std::int64_t> codes;
   };
 
   std::size_t n() const { return discrete_.n_columns(); }
@@ -1839,7 +2217,6 @@ struct Steps {
 class Walker {
  public:
   explicit Walker(const Steps& steps) : steps_(steps) {
-    room_.fit(steps.form);
     fit(1);
   }
   virtual ~Walker() = default;
@@ -1848,7 +2225,6 @@ class Walker {
   /// closed form `given`, or are those that are not NaN.
   void run(double* x, const double* cond, std::size_t n, const Form* given = nullptr) {
     const std::size_t n_cond = steps_.n_cond;
-    if (given != nullptr) room_.fit(*given);
     for (std::size_t low = 0, high; low < n; low = high) {
       high = low + 1;
       while (high < n && high - low < kBlock &&
@@ -1858,7 +2234,8 @@ class Walker {
       bool gaps = false;
       for (std::size_t j = 0; j < n_cond; ++j) gaps = gaps || std::isnan(cond[low * n_cond + j]);
       const Form& form = given != nullptr ? *given : form_of(cond + low * n_cond, gaps);
-      walk(form, x + low * steps_.m, cond + low * n_cond, high - low, gaps);
+      if (form.kind != kNone) room_.fit(form, high - low);
+      walk(form, x + low * steps_.m, cond + low * n_cond, high - low);
     }
   }
 
@@ -1867,7 +2244,7 @@ class Walker {
   virtual void prepare(Form&) const {}
 
   /// Carries rows with the same known conditions.
-  virtual void walk(const Form& form, double* x, const double* cond, std::size_t n, bool gaps) {
+  virtual void walk(const Form& form, double* x, const double* cond, std::size_t n) {
     const Walk& walk = steps_.walk;
     const Trees& trees = steps_.trees;
     const std::size_t m = steps_.m, n_cond = steps_.n_cond;
@@ -1885,7 +2262,7 @@ class Walker {
       }
       trees.sum(static_cast<std::size_t>(walk.forests[s]),
                 static_cast<std::size_t>(walk.forests[s + 1]), inputs_.data(), n,
-                trees.n_inputs(), gaps, total_.data());
+                trees.n_inputs(), total_.data(), row_);
       for (std::size_t r = 0; r < n; ++r)
         for (std::size_t j = 0; j < m; ++j)
           velocity[r * m + j] += static_cast<double>(total_[r * trees.across() + j]);
@@ -1920,7 +2297,6 @@ class Walker {
       if (forms_.size() >= kMostPatterns) forms_.erase(forms_.begin());
       FormBuilder builder(steps_.mixture, steps_.form, observed);
       found = forms_.emplace(observed, builder.build()).first;
-      room_.fit(*found->second);
       prepare(*found->second);
     }
     return *found->second;
@@ -1985,8 +2361,9 @@ class Walker {
 
   const Steps& steps_;
   std::size_t rows_ = 0;
-  std::vector<double> slots_;
-  std::vector<float> inputs_, total_;
+  Work<double> slots_;
+  Work<float> inputs_, total_;
+  TreeRow row_;
   FormRoom room_;
   std::map<std::vector<std::size_t>, std::unique_ptr<Form>> forms_;
 };
@@ -2198,7 +2575,6 @@ class Generator {
     latent_.resize(model_->way_.n_values() + 1);
     stack_.resize(std::max(model_->way_.deepest(), model_->seen_.deepest()));
     derived_.resize(model_->seen_.size());
-    event_.resize(model_->n_columns());
     noise_.resize(model_->n_latent());
   }
 
@@ -2214,6 +2590,7 @@ class Generator {
   /// Throws ArgumentError for a wrong number of conditions or an infinite one.
   const std::vector<double>& one(const std::vector<double>& cond, std::uint64_t seed,
                                  std::uint64_t number) {
+    event_.resize(model_->n_columns());
     one(cond.data(), cond.size(), seed, number, event_.data());
     return event_;
   }
@@ -2322,7 +2699,7 @@ class Generator {
              double* out) {
     const std::size_t n_cond = model_->n_conditions();
     const double* cond = scaled(given, n);
-    std::vector<std::size_t>& left = left_;
+    detail::Work<std::size_t>& left = left_;
     for (std::size_t i = 0; i < n; ++i) left[i] = i;
     for (std::size_t attempt = 0; n > 0; ++attempt) {
       for (std::size_t i = 0; i < n; ++i) {
@@ -2386,8 +2763,7 @@ class Generator {
   void weigh(std::size_t n) {
     const detail::Trees& trees = model_->ratio_;
     const std::size_t across = trees.n_inputs();
-    const bool gaps = detail::has_gap(seen_.data(), n * across);
-    trees.sum(0, trees.n_forests(), seen_.data(), n, across, gaps, ratio_.data());
+    trees.sum(0, trees.n_forests(), seen_.data(), n, across, ratio_.data(), row_);
   }
 
   double acceptance(std::size_t row) const {
@@ -2396,10 +2772,12 @@ class Generator {
 
   std::shared_ptr<const Model> model_;
   std::unique_ptr<detail::Walker> walker_;
-  std::vector<std::size_t> left_;
-  std::vector<double> noise_, x_, normal_, given_, scaled_, latent_, stack_, derived_, event_;
+  std::vector<double> event_;
+  detail::Work<std::size_t> left_;
+  detail::Work<double> noise_, x_, normal_, given_, scaled_, latent_, stack_, derived_;
   detail::Drawn::Room drawn_room_;
-  std::vector<float> seen_, ratio_;
+  detail::Work<float> seen_, ratio_;
+  detail::TreeRow row_;
   std::size_t undefined_ = 0;
 };
 

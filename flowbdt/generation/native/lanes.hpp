@@ -26,6 +26,7 @@ struct FormStep {
   const R* ratio;     // low rank: (K, n_out)
   const R* ending;    // (n_out): what comes out whatever the point is, or null
   const R* weights;   // (K), with `ending`
+  const R* linear;    // (n_out, 1 + n_seen): base, and what each input adds; or null
   std::size_t inner_size, output_size, n_gains;  // n_gains: 0 where the base is all
   // The same for a single row, see `one`; null where there is no such form.
   const R* inner_across;     // (K / L, sum over i of 2 + i, L): constant, and what each input adds
@@ -51,25 +52,38 @@ constexpr std::size_t kBlock = 4;
 /// Vectors of outputs that a single row computes together.
 constexpr std::size_t kPass = 4;
 
-/// Complete trees of one depth that add to the same outputs; see `TreeArrays`.
+/// Outputs that some trees add to, and what they begin with.
 struct Forest {
-  std::size_t n_trees, depth, width, first, nodes, leaves, base, padded;
+  std::size_t width, first, base, first_run;  // one more forest has the end of the runs
+};
+
+/// Complete trees of one depth one after the other whose thresholds are in one table, if not null;
+/// see `detail::Cuts`.
+struct TreeTable {
+  std::size_t n;
+  const std::uint16_t* input;
+  const std::uint8_t* missing;
+  const std::size_t* first;
+  const float* cuts;  // (_, 16)
+};
+
+struct TreeRun {
+  std::size_t n_trees, depth, padded, first, n_used;
+  const TreeTable* table;
+  const std::uint16_t *used, *looked_at;
+  const std::uint8_t* cut;
+  const float* leaves;
 };
 
 struct Trees {
   const Forest* forests;
-  const std::uint16_t* feature;
-  const float* threshold;
-  const std::uint8_t* missing;
-  const float* leaves;
+  const TreeRun* runs;
   const float* base;
-  std::size_t across;  // from one row of sums to the next
+  std::size_t across, n_inputs, most_used;  // from one row of sums to the next; of a table
+  /// Adds a run to the sums (across) of one row of inputs (n_inputs), see `detail::Trees::add`.
+  void (*add_to_row)(const void* owner, std::size_t run, const float* x, float* total, void* row);
+  const void* owner;
 };
-
-/// Adds the leaves of a forest to `total` (n, across), for inputs x (p, stride), of which some may be
-/// NaN if `gaps`.
-void add_by_node(const Trees& trees, const Forest& forest, const float* x, std::size_t stride,
-                 std::size_t n, bool gaps, float* total);
 
 /// The solver, and the inputs of the trees; see `SolverArrays`.
 template <class R>
@@ -88,13 +102,13 @@ template <class R>
 struct WalkKernels {
   std::size_t lanes;
   std::size_t (*room)(const Solver<R>&, const Form<R>&, const Trees&);  // bytes
-  /// Carries points x (n, m) in place; cond (n, c), NaN where unknown.
+  /// Carries points x (n, m) in place; cond (n, c), NaN where unknown. `row` is for `add_to_row`.
   void (*walk)(const Solver<R>&, const Form<R>&, const Trees&, double* x, const double* cond,
-               std::size_t n, void* room);
+               std::size_t n, void* room, void* row);
   /// Carries one point to the same bytes, with components and columns in lanes; `ready` forms only.
   /// Returns false, and leaves the point as it is, if it comes out infinite or not a number.
   bool (*one)(const Solver<R>&, const Form<R>&, const Trees&, double* x, const double* cond,
-              void* room);
+              void* room, void* row);
 };
 
 struct Kernels {
@@ -105,7 +119,7 @@ struct Kernels {
   /// Fills result (n, n_outputs) with the forests `begin` to `end` of inputs (n, n_inputs).
   void (*sum)(const Trees&, std::size_t begin, std::size_t end, const float* inputs,
               std::size_t n_inputs, std::size_t n, float* result, std::size_t n_outputs,
-              void* room);
+              void* room, void* row);
 };
 
 /// Returns the kernels called `name` (avx512, avx2, plain), or the fastest that this processor

@@ -30,7 +30,7 @@ constexpr std::size_t kRows = 256;
 constexpr std::size_t kCompared = 64;
 /// Trees of at least 2 and at most this depth are evaluated for all rows at once.
 constexpr std::size_t kWidest = 7;
-/// With fewer rows all trees are evaluated node by node.
+/// With fewer rows all trees are evaluated row by row.
 constexpr std::size_t kFewest = 6;
 /// Sums over components are so many side by side, component k in sum k % kSums: none waits long.
 constexpr std::size_t kSums = 4;
@@ -99,6 +99,11 @@ inline Vector<float> plus_product(Vector<float> a, Vector<float> b, Vector<float
 
 inline Vector<double> plus_product(Vector<double> a, Vector<double> b, Vector<double> c) {
   return a + b * c;
+}
+
+inline double plus_product(double a, double b, double c) { return a + b * c; }
+inline float plus_product(float a, float b, float c) {
+  return plus_product(splat(a), splat(b), splat(c))[0];
 }
 
 inline void put_single(float* to, Vector<float> value) { put(to, value); }
@@ -332,31 +337,56 @@ inline void closed_form(const Form<R>& form, const FormStep<R>& step, const Form
     }
 }
 
+template <class V, class R>
+inline V in_all(R x) {
+  if constexpr (sizeof(V) == sizeof(R)) return x;
+  else return splat(x);
+}
+
+/// Fills `out` with what a single component says of what is seen.
+template <class V, class R, int U>
+inline void linear_form(const Form<R>& form, const R* p, const V* seen, V* out) {
+  for (std::size_t o = 0; o < form.n_out; ++o, p += 1 + form.n_seen)
+    for (int u = 0; u < U; ++u) {
+      V a = in_all<V>(p[0]), b{}, c{}, d{};
+      std::size_t j = 0;
+      const auto add = [&](V& sum, std::size_t i) {
+        sum = plus_product(sum, in_all<V>(p[1 + i]), seen[i * U + u]);
+      };
+      for (; j + 4 <= form.n_seen; j += 4) add(a, j), add(b, j + 1), add(c, j + 2), add(d, j + 3);
+      if (j < form.n_seen) add(a, j++);
+      if (j < form.n_seen) add(b, j++);
+      if (j < form.n_seen) add(c, j++);
+      out[o * U + u] = (a + b) + (c + d);
+    }
+}
+
 // ---------------------------------------------------------------------------------------------
 // Trees
 
 struct TreeRoom {
-  std::uint64_t* marks;   // (4, 2^kWidest)
-  std::uint8_t* chosen;   // (4, kCompared)
+  std::uint64_t* marks;    // (2^kWidest)
+  std::uint8_t* chosen;    // (4, kCompared)
+  std::uint8_t* numbers;   // (most_used, kRows), of the thresholds that inputs have passed
+  std::uint8_t* known;     // (most_used): whether these are there
+  const TreeTable** table; // for which they are
+  float* inputs;           // (n_inputs), of one row
+  void* row;               // for `add_to_row`
 };
 
 #if (LANES_BYTES == 64 && defined(__AVX512BW__)) || (LANES_BYTES == 32 && defined(__AVX2__))
 #define LANES_COMPARES 1
 
 #if LANES_BYTES == 64
-/// Row of each place among 64 compared ones.
-inline std::size_t row_of(std::size_t place) { return place; }
+/// Returns the bits of 64 rows whose number is not below that of a threshold.
+inline std::uint64_t compared(const std::uint8_t* x, std::uint8_t cut) {
+  return _mm512_cmpge_epu8_mask(_mm512_loadu_si512(x), _mm512_set1_epi8(static_cast<char>(cut)));
+}
 
-/// Returns the bits of 64 rows that are not below a cut; NaN is not if `Unordered`.
-template <bool Unordered>
-inline std::uint64_t compared(const float* x, float cut) {
-  constexpr int how = Unordered ? _CMP_NLT_UQ : _CMP_GE_OQ;
-  const __m512 c = _mm512_set1_ps(cut);
-  const auto bits = [&](int q) {
-    return static_cast<std::uint64_t>(_mm512_cmp_ps_mask(_mm512_loadu_ps(x + 16 * q), c, how))
-           << (16 * q);
-  };
-  return (bits(0) | bits(1)) | (bits(2) | bits(3));
+/// Returns how many of 16 are not above a value.
+inline unsigned below(const float* cuts, float value) {
+  return static_cast<unsigned>(__builtin_popcount(
+      _mm512_cmp_ps_mask(_mm512_loadu_ps(cuts), _mm512_set1_ps(value), _CMP_LE_OQ)));
 }
 
 /// Sets the leaf of each place from the bits of the levels.
@@ -369,25 +399,21 @@ inline void put_leaves(const std::uint64_t* levels, std::uint8_t* chosen) {
   _mm512_storeu_si512(chosen, leaf);
 }
 #else
-/// Packing leaves groups of four rows in another order.
-inline std::size_t row_of(std::size_t place) {
-  const std::size_t four = place / 4 % 8;
-  return place / 32 * 32 + four % 4 * 8 + four / 4 * 4 + place % 4;
+inline std::uint64_t compared(const std::uint8_t* x, std::uint8_t cut) {
+  const __m256i c = _mm256_set1_epi8(static_cast<char>(cut));
+  const auto half = [&](int q) {
+    const __m256i value = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + 32 * q));
+    return static_cast<std::uint32_t>(
+        _mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_max_epu8(value, c), value)));
+  };
+  return half(0) | static_cast<std::uint64_t>(half(1)) << 32;
 }
 
-template <bool Unordered>
-inline std::uint64_t compared(const float* x, float cut) {
-  constexpr int how = Unordered ? _CMP_NLT_UQ : _CMP_GE_OQ;
-  const __m256 c = _mm256_set1_ps(cut);
-  const auto mask = [&](int q) {
-    return _mm256_castps_si256(_mm256_cmp_ps(_mm256_loadu_ps(x + 8 * q), c, how));
-  };
-  const auto half = [&](int q) {
-    const __m256i low = _mm256_packs_epi32(mask(q), mask(q + 1));
-    const __m256i high = _mm256_packs_epi32(mask(q + 2), mask(q + 3));
-    return static_cast<std::uint32_t>(_mm256_movemask_epi8(_mm256_packs_epi16(low, high)));
-  };
-  return half(0) | static_cast<std::uint64_t>(half(4)) << 32;
+inline unsigned below(const float* cuts, float value) {
+  const __m256 x = _mm256_set1_ps(value);
+  const int low = _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(cuts), x, _CMP_LE_OQ));
+  const int high = _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(cuts + 8), x, _CMP_LE_OQ));
+  return static_cast<unsigned>(__builtin_popcount(static_cast<unsigned>(low | high << 8)));
 }
 
 template <int D>
@@ -428,14 +454,33 @@ inline void choose(const std::uint64_t* marks, std::uint8_t* chosen) {
   put_leaves<D>(levels, chosen);
 }
 
-template <bool Gaps>
-inline void compare(const Trees& trees, std::size_t first, std::size_t size, const float* x,
-                    std::size_t stride, std::uint64_t* marks) {
-  for (std::size_t k = 1; k < size; ++k) {
-    const float* values = x + trees.feature[first + k] * stride;
-    const float cut = trees.threshold[first + k];
-    if (Gaps && trees.missing[first + k]) marks[k] = compared<true>(values, cut);
-    else marks[k] = compared<false>(values, cut);
+/// Finds the numbers of an input for all rows, see `detail::Cuts::number`.
+inline void number(const TreeTable& table, std::size_t f, const float* x, std::size_t n,
+                   std::uint8_t* numbers) {
+  const float* cuts = table.cuts + 16 * table.first[f];
+  bool gaps = false;
+  for (std::size_t r = 0; r < n; ++r) {
+    const unsigned many = below(cuts, x[r]);
+    numbers[r] = static_cast<std::uint8_t>(16 * many + below(cuts + 16 * (1 + many), x[r]));
+    gaps |= x[r] != x[r];
+  }
+  if (!gaps || table.missing[f] == 0) return;
+  for (std::size_t r = 0; r < n; ++r)
+    if (x[r] != x[r]) numbers[r] = 255;
+}
+
+/// Finds those that a run looks at and that are not there yet.
+inline void number(const TreeRun& run, const float* x, std::size_t stride, std::size_t n,
+                   const TreeRoom& room) {
+  if (*room.table != run.table) {
+    *room.table = run.table;
+    for (std::size_t f = 0; f < run.table->n; ++f) room.known[f] = 0;
+  }
+  for (std::size_t i = 0; i < run.n_used; ++i) {
+    const std::size_t f = run.used[i];
+    if (room.known[f] == 0)
+      number(*run.table, f, x + run.table->input[f] * stride, n, room.numbers + f * kRows);
+    room.known[f] = 1;
   }
 }
 
@@ -444,13 +489,11 @@ template <int Count, int W>
 inline void add_leaves(const float* leaves, std::size_t size, std::size_t width,
                        const std::uint8_t* chosen, std::size_t n, std::size_t across,
                        float* total) {
-  for (std::size_t place = 0; place < kCompared; ++place) {
-    const std::size_t row = row_of(place);
-    if (row >= n) continue;
+  for (std::size_t row = 0; row < n; ++row) {
     const float* leaf[Count];
 #pragma GCC unroll 4
     for (int q = 0; q < Count; ++q)
-      leaf[q] = leaves + (q * size + chosen[q * kCompared + place]) * width;
+      leaf[q] = leaves + (q * size + chosen[q * kCompared + row]) * width;
     add_to_row<Count, W>(leaf, width, total + row * across);
   }
 }
@@ -466,20 +509,22 @@ inline void add_some(std::size_t count, const float* leaves, std::size_t size, s
   }
 }
 
-/// Adds a forest's leaves, four trees at a time. All rows use the same four trees before the next
+/// Adds the leaves of a run, four trees at a time. All rows use the same four trees before the next
 /// ones, whose leaves then are in the cache.
-template <bool Gaps>
-void add_by_comparison(const Trees& trees, const Forest& forest, const float* x,
-                       std::size_t stride, std::size_t n, const TreeRoom& room, float* total) {
-  const std::size_t size = std::size_t{1} << forest.depth, width = forest.padded;
-  for (std::size_t t = 0; t < forest.n_trees; t += 4) {
-    const std::size_t count = forest.n_trees - t < 4 ? forest.n_trees - t : 4;
-    const float* leaves = trees.leaves + forest.leaves + t * size * width;
+void add_by_comparison(const Trees& trees, const TreeRun& run, std::size_t n, const TreeRoom& room,
+                       float* total) {
+  const std::size_t size = std::size_t{1} << run.depth, width = run.padded;
+  for (std::size_t t = 0; t < run.n_trees; t += 4) {
+    const std::size_t count = run.n_trees - t < 4 ? run.n_trees - t : 4;
+    const float* leaves = run.leaves + t * size * width;
     for (std::size_t low = 0; low < n; low += kCompared) {
       for (std::size_t q = 0; q < count; ++q) {
-        compare<Gaps>(trees, forest.nodes + (t + q) * size, size, x + low, stride, room.marks);
+        const std::size_t first = (t + q) * size;
+        for (std::size_t k = 1; k < size; ++k)
+          room.marks[k] = compared(room.numbers + run.looked_at[first + k] * kRows + low,
+                                   run.cut[first + k]);
         std::uint8_t* chosen = room.chosen + q * kCompared;
-        switch (forest.depth) {
+        switch (run.depth) {
           case 2: choose<2>(room.marks, chosen); break;
           case 3: choose<3>(room.marks, chosen); break;
           case 4: choose<4>(room.marks, chosen); break;
@@ -488,7 +533,7 @@ void add_by_comparison(const Trees& trees, const Forest& forest, const float* x,
           default: choose<7>(room.marks, chosen);
         }
       }
-      float* sums = total + low * trees.across + forest.first;
+      float* sums = total + low * trees.across + run.first;
       const std::size_t rows = n - low < kCompared ? n - low : kCompared;
       if (width % 16 == 0)
         add_some<LANES_BYTES / 4>(count, leaves, size, width, room.chosen, rows, trees.across, sums);
@@ -501,9 +546,10 @@ void add_by_comparison(const Trees& trees, const Forest& forest, const float* x,
 }
 #endif
 
-/// Sets `total` (n, across) to what the forests `begin` to `end` say of the inputs x (p, stride).
+/// Sets `total` (n, across) to what the forests `begin` to `end` say of the inputs x (p, stride), of
+/// which the first `n_new` are others than before.
 void add_forests(const Trees& trees, std::size_t begin, std::size_t end, const float* x,
-                 std::size_t stride, std::size_t n, bool gaps, const TreeRoom& room,
+                 std::size_t stride, std::size_t n, std::size_t n_new, const TreeRoom& room,
                  float* total) {
   for (std::size_t f = begin; f < end; ++f) {  // all of them first: leaves are filled up with zeros
     const Forest& forest = trees.forests[f];
@@ -511,18 +557,24 @@ void add_forests(const Trees& trees, std::size_t begin, std::size_t end, const f
       for (std::size_t o = 0; o < forest.width; ++o)
         total[r * trees.across + forest.first + o] = trees.base[forest.base + o];
   }
-  for (std::size_t f = begin; f < end; ++f) {
-    const Forest& forest = trees.forests[f];
+  for (std::size_t f = 0; stride > 1 && *room.table != nullptr && f < (*room.table)->n; ++f)
+    if ((*room.table)->input[f] < n_new) room.known[f] = 0;
+  for (std::size_t i = trees.forests[begin].first_run; i < trees.forests[end].first_run; ++i) {
 #ifdef LANES_COMPARES
-    if (forest.depth >= 2 && forest.depth <= kWidest && n >= kFewest) {
-      if (gaps) add_by_comparison<true>(trees, forest, x, stride, n, room, total);
-      else add_by_comparison<false>(trees, forest, x, stride, n, room, total);
+    const TreeRun& run = trees.runs[i];
+    if (run.table != nullptr && run.depth >= 2 && run.depth <= kWidest && n >= kFewest) {
+      number(run, x, stride, n, room);
+      add_by_comparison(trees, run, n, room, total);
       continue;
     }
 #endif
-    add_by_node(trees, forest, x, stride, n, gaps, total);
+    for (std::size_t r = 0; r < n; ++r) {
+      for (std::size_t j = 0; stride > 1 && j < trees.n_inputs; ++j)
+        room.inputs[j] = x[j * stride + r];
+      trees.add_to_row(trees.owner, i, stride > 1 ? room.inputs : x, total + r * trees.across,
+                       room.row);
+    }
   }
-  (void)room;
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -546,9 +598,13 @@ class Parts {
   std::size_t used_ = 0;
 };
 
-void take(Parts& parts, TreeRoom& room) {
+void take(Parts& parts, const Trees& trees, TreeRoom& room) {
   parts.take(room.marks, std::size_t{1} << kWidest);
   parts.take(room.chosen, 4 * kCompared);
+  parts.take(room.numbers, trees.most_used * kRows);
+  parts.take(room.known, trees.most_used);
+  parts.take(room.table, 1);
+  parts.take(room.inputs, trees.n_inputs);
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -573,7 +629,7 @@ struct WalkRoom {
     parts.take(form.seen, f.n_seen * pair);
     parts.take(form.out, f.n_out * pair);
     parts.take(form.own, f.n_out * pair);
-    take(parts, trees);
+    take(parts, t, trees);
   }
 };
 
@@ -614,7 +670,8 @@ void closed_part(const Form<R>& form, std::size_t s, std::size_t r,
                   : row(room.cond, static_cast<std::size_t>(form.observed[j - m]), u);
         room.form.seen[j * U + u] = at<V>(from) - splat(step.centre[j]);
       }
-    closed_form<R, U>(form, step, room.form, share);
+    if (step.linear != nullptr) linear_form<V, R, U>(form, step.linear, room.form.seen, out);
+    else closed_form<R, U>(form, step, room.form, share);
   }
   const V turn = splat(step.turn[0]), pull = splat(step.turn[1]), scale = splat(step.turn[2]),
           variance = splat(step.turn[3]);
@@ -662,11 +719,11 @@ void fill_inputs(const Solver<R>& solver, std::size_t rows, std::size_t n_given,
 template <class R>
 void carry(const Solver<R>& solver, const Form<R>& form, const Trees& trees, std::size_t n,
            const WalkRoom<R>& room) {
-  const std::size_t m = solver.n_points;
+  *room.trees.table = nullptr;
+  const std::size_t m = solver.n_points, n_new = solver.n_inputs - solver.n_conditions;
   const std::size_t rows = (n + kTogether<R> - 1) / kTogether<R> * kTogether<R>;
   const std::size_t n_ends = solver.end_point ? m : 0;
   const std::size_t n_weights = solver.components ? form.n_components : 0;
-  const bool gaps = form.kind == kNone || solver.n_conditions > form.n_seen - m;
   for (std::size_t e = 0; e < solver.n_evaluations; ++e) {
     move(solver, e, rows, room);
     const std::size_t s = static_cast<std::size_t>(solver.step[e]);
@@ -683,7 +740,7 @@ void carry(const Solver<R>& solver, const Form<R>& form, const Trees& trees, std
         closed_part<R, 2>(form, s, r, velocity, ends, weights, room);
     }
     add_forests(trees, static_cast<std::size_t>(solver.forests[s]),
-                static_cast<std::size_t>(solver.forests[s + 1]), room.inputs, kRows, n, gaps,
+                static_cast<std::size_t>(solver.forests[s + 1]), room.inputs, kRows, n, n_new,
                 room.trees, room.total);
     for (std::size_t j = 0; j < m; ++j) {
       R* row = velocity + j * kRows;
@@ -704,9 +761,10 @@ std::size_t walk_room(const Solver<R>& solver, const Form<R>& form, const Trees&
 
 template <class R>
 void walk(const Solver<R>& solver, const Form<R>& form, const Trees& trees, double* x,
-          const double* cond, std::size_t n, void* memory) {
+          const double* cond, std::size_t n, void* memory, void* row) {
   Parts parts(memory);
-  const WalkRoom<R> room(solver, form, trees, parts);
+  WalkRoom<R> room(solver, form, trees, parts);
+  room.trees.row = row;
   const std::size_t m = solver.n_points, n_cond = solver.n_conditions;
   for (std::size_t low = 0; low < n; low += kRows) {
     const std::size_t rows = n - low < kRows ? n - low : kRows;
@@ -920,8 +978,9 @@ void closed_part_of_one(const Form<R>& form, std::size_t s, const double* cond, 
       room.seen[j] =
           (j < m ? room.x[j] : static_cast<R>(cond[static_cast<std::size_t>(form.observed[j - m])])) -
           step.centre[j];
-    share = R(1) / weigh_one(form, step, room);
-    if (step.by_score) outputs_of_one<R, true>(form, step, room);
+    share = step.linear != nullptr ? R(1) : R(1) / weigh_one(form, step, room);
+    if (step.linear != nullptr) linear_form<R, R, 1>(form, step.linear, room.seen, room.out);
+    else if (step.by_score) outputs_of_one<R, true>(form, step, room);
     else outputs_of_one<R, false>(form, step, room);
   }
   const R turn = step.turn[0], pull = step.turn[1], scale = step.turn[2], variance = step.turn[3];
@@ -956,14 +1015,15 @@ void move_one(const Solver<R>& solver, std::size_t e, const OneRoom<R>& room) {
 
 template <class R>
 bool one(const Solver<R>& solver, const Form<R>& form, const Trees& trees, double* x,
-         const double* cond, void* memory) {
+         const double* cond, void* memory, void* row) {
   using V = Vector<R>;
   Parts parts(memory);
   const OneRoom<R> room(solver, form, trees, parts);
+  TreeRoom alone{};
+  alone.row = row;
   const std::size_t m = solver.n_points, across = filled_up<R>(solver.n_columns);
   const std::size_t n_ends = solver.end_point ? m : 0;
   const std::size_t n_weights = solver.components ? form.n_components : 0;
-  const bool gaps = form.kind == kNone || solver.n_conditions > form.n_seen - m;
   for (std::size_t j = 0; j < m; ++j) room.x[j] = static_cast<R>(x[j]);
   for (std::size_t e = 0; e < solver.n_evaluations; ++e) {
     move_one(solver, e, room);
@@ -988,8 +1048,8 @@ bool one(const Solver<R>& solver, const Form<R>& form, const Trees& trees, doubl
     for (std::size_t j = 0; j < solver.n_conditions; ++j)
       *to++ = static_cast<float>(static_cast<R>(cond[j]));
     add_forests(trees, static_cast<std::size_t>(solver.forests[s]),
-                static_cast<std::size_t>(solver.forests[s + 1]), room.inputs, 1, 1, gaps,
-                TreeRoom{}, room.total);
+                static_cast<std::size_t>(solver.forests[s + 1]), room.inputs, 1, 1, 0,
+                alone, room.total);
     for (std::size_t j = 0; j < m; ++j)
       velocity[j] = (form.kind == kNone ? R(0) : velocity[j]) + static_cast<R>(room.total[j]);
   }
@@ -1010,7 +1070,7 @@ struct SumRoom {
   SumRoom(std::size_t n_inputs, const Trees& t, Parts& parts) {
     parts.take(inputs, (n_inputs + 1) * kRows);
     parts.take(total, kRows * t.across);
-    take(parts, trees);
+    take(parts, t, trees);
   }
 };
 
@@ -1021,19 +1081,18 @@ std::size_t sum_room(std::size_t n_inputs, const Trees& trees) {
 }
 
 void sum(const Trees& trees, std::size_t begin, std::size_t end, const float* inputs,
-         std::size_t n_inputs, std::size_t n, float* result, std::size_t n_outputs, void* memory) {
+         std::size_t n_inputs, std::size_t n, float* result, std::size_t n_outputs, void* memory,
+         void* row) {
   Parts parts(memory);
-  const SumRoom room(n_inputs, trees, parts);
+  SumRoom room(n_inputs, trees, parts);
+  room.trees.row = row;
   for (std::size_t low = 0; low < n; low += kRows) {
     const std::size_t rows = n - low < kRows ? n - low : kRows;
-    bool gaps = false;
+    *room.trees.table = nullptr;
     for (std::size_t r = 0; r < rows; ++r)
-      for (std::size_t i = 0; i < n_inputs; ++i) {
-        const float value = inputs[(low + r) * n_inputs + i];
-        room.inputs[i * kRows + r] = value;
-        gaps |= value != value;
-      }
-    add_forests(trees, begin, end, room.inputs, kRows, rows, gaps, room.trees, room.total);
+      for (std::size_t i = 0; i < n_inputs; ++i)
+        room.inputs[i * kRows + r] = inputs[(low + r) * n_inputs + i];
+    add_forests(trees, begin, end, room.inputs, kRows, rows, 0, room.trees, room.total);
     for (std::size_t r = 0; r < rows; ++r)
       for (std::size_t o = 0; o < n_outputs; ++o)
         result[(low + r) * n_outputs + o] = room.total[r * trees.across + o];

@@ -33,12 +33,12 @@ class FormPlan {
   FormPlan(const detail::Form& from, std::size_t n_steps, std::size_t lanes)
       : from_(from), lanes_(lanes), observed_(from.observed.begin(), from.observed.end()) {
     const std::size_t size = from.n_components * from.n_inner * (from.n_inner + from.n_used);
-    const bool ready = from.kind == detail::kNone || (full() && size * n_steps <= kMostAcross);
+    const bool ready = from.kind == detail::kNone || !from.linear.empty() || (full() && size * n_steps <= kMostAcross);
     form_ = Form<R>{static_cast<Kind>(from.kind), from.n_points, from.n_seen,      from.n_inner,
                     from.n_components,            from.n_used,   observed_.data(), ready,
                     nullptr};
     if (from.kind == detail::kNone) return;
-    std::vector<std::array<std::ptrdiff_t, 11>> places;
+    std::vector<std::array<std::ptrdiff_t, 12>> places;
     for (std::size_t s = 0; s < n_steps; ++s) places.push_back(add(s));
     for (std::size_t s = 0; s < n_steps; ++s) {
       const auto at = [&](std::size_t q) {
@@ -47,7 +47,7 @@ class FormPlan {
       FormStep<R>& step = steps_[s];
       step.centre = at(0), step.constant = at(1), step.inner = at(2), step.joint = at(3);
       step.output = at(4), step.ratio = at(5), step.ending = at(6), step.weights = at(7);
-      step.inner_across = at(8), step.constant_across = at(9), step.output_across = at(10);
+      step.inner_across = at(8), step.constant_across = at(9), step.output_across = at(10), step.linear = at(11);
     }
     form_.steps = steps_.data();
   }
@@ -73,8 +73,8 @@ class FormPlan {
     return row[(i - j) * size + k];
   }
 
-  std::array<std::ptrdiff_t, 11> add(std::size_t s) {
-    std::array<std::ptrdiff_t, 11> at;
+  std::array<std::ptrdiff_t, 12> add(std::size_t s) {
+    std::array<std::ptrdiff_t, 12> at;
     at.fill(-1);
     FormStep<R> step{};
     const std::size_t n = from_.n_seen, size = from_.n_components;
@@ -89,6 +89,11 @@ class FormPlan {
     if (is_constant(s, step)) {
       at[6] = add_ending(s);
       at[7] = at[6] + static_cast<std::ptrdiff_t>(from_.n_used);
+    } else if (!from_.linear.empty()) {
+      step.by_score = false;
+      at[11] = here();
+      const std::size_t count = from_.n_used * (1 + n);
+      for (std::size_t q = 0; q < count; ++q) put(from_.linear[s * count + q]);
     } else {
       at[2] = here();
       for (std::size_t k = 0; k < size; ++k) add_inner(s, k);
@@ -227,18 +232,37 @@ class FormPlan {
   Form<R> form_;
 };
 
-/// Owns the forests of a `Trees`.
+/// The runs of a `Trees`, which has to stay where it is.
 class TreePlan {
  public:
   explicit TreePlan(const detail::Trees& from) {
-    std::size_t across = from.across();
-    for (const detail::Forest& f : from.forests())
-      forests_.push_back(
-          Forest{f.n_trees, f.depth, f.width, f.first, f.nodes, f.leaves, f.base, f.padded});
+    std::size_t across = from.across(), most_used = 1;
+    for (const detail::Cuts& one : from.tables()) {
+      tables_.push_back(TreeTable{one.input.size(), one.input.data(), one.missing.data(),
+                                  one.first.data(), one.cuts.data()->at});
+      most_used = std::max(most_used, one.input.size());
+    }
+    for (std::size_t f = 0; f < from.n_forests(); ++f) {
+      const detail::Forest& one = from.forests()[f];
+      forests_.push_back(Forest{one.width, one.first, one.base, from.first_run()[f]});
+    }
+    forests_.push_back(Forest{0, 0, 0, from.runs().size()});
+    for (const detail::TreeRun& run : from.runs()) {
+      const detail::Forest& forest = from.forests()[run.forest];
+      const bool numbered = run.table != detail::TreeRun::kNone;
+      runs_.push_back(TreeRun{
+          run.end - run.begin, forest.depth, forest.padded, forest.first, run.used.size(),
+          numbered ? tables_.data() + run.table : nullptr, run.used.data(),
+          from.looked_at().data() + run.nodes, numbered ? from.cut() + run.nodes : nullptr,
+          from.leaves().data + forest.leaves + (run.begin << forest.depth) * forest.padded});
+    }
     if (across > 1) across = (across + 15) / 16 * 16;
-    trees_ = Trees{forests_.data(),      from.feature().data, from.threshold().data,
-                   from.missing().data, from.leaves().data,  from.base().data,
-                   across};
+    const auto add = [](const void* owner, std::size_t run, const float* x, float* total, void* row) {
+      static_cast<const detail::Trees*>(owner)->add(run, x, total,
+                                                    *static_cast<detail::TreeRow*>(row));
+    };
+    trees_ = Trees{forests_.data(), runs_.data(), from.base().data, across,
+                   from.n_inputs(), most_used,    add,              &from};
   }
   TreePlan(const TreePlan&) = delete;
   TreePlan& operator=(const TreePlan&) = delete;
@@ -247,6 +271,8 @@ class TreePlan {
 
  private:
   std::vector<Forest> forests_;
+  std::vector<TreeTable> tables_;
+  std::vector<TreeRun> runs_;
   Trees trees_;
 };
 
@@ -272,8 +298,9 @@ class TreeSums : public detail::TreeSums {
   void sum(std::size_t begin, std::size_t end, const float* x, std::size_t n,
            float* total) const override {
     thread_local Room room;
+    detail::TreeRow row;
     kernels_.sum(plan_.trees(), begin, end, x, n_inputs_, n, total, across_,
-                 room.fit(kernels_.sum_room(n_inputs_, plan_.trees())));
+                 room.fit(kernels_.sum_room(n_inputs_, plan_.trees())), &row);
   }
 
  private:
@@ -341,17 +368,17 @@ class LaneStepsOf : public LaneSteps {
    protected:
     void prepare(detail::Form& form) const override { own_.prepare(form); }
 
-    void walk(const detail::Form& form, double* x, const double* cond, std::size_t n,
-              bool) override {
+    void walk(const detail::Form& form, double* x, const double* cond, std::size_t n) override {
       const Form<R>& own = static_cast<const FormPlan<R>*>(form.in_lanes.get())->form();
       const Trees& trees = own_.trees_.trees();
       void* room = room_.fit(own_.kernels_.room(own_.solver_, own, trees));
-      if (n == 1 && own.ready && own_.kernels_.one(own_.solver_, own, trees, x, cond, room)) return;
-      own_.kernels_.walk(own_.solver_, own, trees, x, cond, n, room);
+      if (n == 1 && own.ready && own_.kernels_.one(own_.solver_, own, trees, x, cond, room, &row_)) return;
+      own_.kernels_.walk(own_.solver_, own, trees, x, cond, n, room, &row_);
     }
 
     const LaneStepsOf& own_;
     Room room_;
+    detail::TreeRow row_;
   };
 
   const detail::Steps& steps_;

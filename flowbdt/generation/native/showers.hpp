@@ -236,7 +236,7 @@ class Showers {
   /// enters their numbers and ranks. Returns how many there are.
   std::size_t draw_ends(std::size_t forest, std::size_t n, double* share, Room& room) const {
     const std::size_t width = trees_.n_inputs(), across = trees_.across();
-    trees_.sum(forest, forest + 1, room.x.data(), n, width, true, room.total.data());
+    trees_.sum(forest, forest + 1, room.x.data(), n, width, room.total.data());
     room.inner.resize(std::max(room.inner.size(), n));
     room.ranks.resize(std::max(room.ranks.size(), n));
     const auto chance = [](float margin) {
@@ -263,7 +263,7 @@ class Showers {
     const std::size_t width = trees_.n_inputs(), across = trees_.across();
     float* total = room.total.data();
     const auto sum = [&](std::int64_t forest) {
-      trees_.sum(at(forest), at(forest) + 1, room.x.data(), n, width, true, total);
+      trees_.sum(at(forest), at(forest) + 1, room.x.data(), n, width, total);
     };
     if (row[kBend] >= 0) {
       sum(row[kBend]);

@@ -13,7 +13,6 @@ COMPILED = (
     "lanes_avx2.cpp",
     "lanes_avx512.cpp",
     "lanes_plain.cpp",
-    "lanes_trees.cpp",
 )
 """What is compiled, in this order; kernels once for each set of instructions."""
 

@@ -23,6 +23,9 @@ struct Shares {
   }
 };
 
+/// Bytes on the stack for the working memory of a call; what needs more asks for it.
+constexpr std::size_t kMemory = 16384;
+
 /// A model that is there as long as the library; calls share nothing but two counters.
 class Stage {
  public:
@@ -37,7 +40,7 @@ class Stage {
   /// Fills `out` with the probabilities of the values; NaN where it fails.
   float* probabilities(float* out, const float* in) const {
     const std::size_t size = model_->n_values();
-    return called(out, size, in, [&](Generator& generator, const std::vector<double>& cond) {
+    return called(out, size, in, [&](Generator& generator, const detail::Work<double>& cond) {
       const double* found = generator.probabilities(cond.data(), cond.size());
       std::copy_n(found, size, out);
     });
@@ -46,8 +49,8 @@ class Stage {
   /// Fills `out` with an event of given normal numbers: for each attempt those of an event, and one
   /// that tells whether to keep it, which the last attempt does not need.
   float* event(float* out, const float* in, const float* random) const {
-    return called(out, order_.size(), in, [&](Generator& generator, const std::vector<double>& cond) {
-      std::vector<double> noise(model_->n_latent()), event(model_->n_columns());
+    return called(out, order_.size(), in, [&](Generator& generator, const detail::Work<double>& cond) {
+      detail::Work<double> noise(model_->n_latent()), event(model_->n_columns());
       for (std::size_t left = attempts_; left > 0; --left) {
         std::copy_n(random, noise.size(), noise.begin());
         random += noise.size();
@@ -80,8 +83,10 @@ class Stage {
 
   template <class Do>
   float* called(float* out, std::size_t size, const float* in, Do&& work) const {
+    alignas(64) unsigned char memory[kMemory];
+    const detail::Lent lent(memory, kMemory);
     try {
-      const std::vector<double> cond(in, in + model_->n_conditions());
+      const detail::Work<double> cond(in, in + model_->n_conditions());
       if (model_->outside(cond.data()) > 0) outside_.fetch_add(1, std::memory_order_relaxed);
       Generator generator(model_);
       work(generator, cond);
@@ -111,10 +116,12 @@ class Rejection {
 
   /// Fills `out` with the chance to keep an object; NaN where it fails.
   float* probabilities(float* out, const float* in) const {
+    alignas(64) unsigned char memory[kMemory];
+    const detail::Lent lent(memory, kMemory);
     try {
       const std::size_t n = trees_.n_inputs();
-      std::vector<float> total(std::max<std::size_t>(trees_.across(), 1));
-      trees_.sum(0, trees_.n_forests(), in, 1, n, detail::has_gap(in, n), total.data());
+      detail::Work<float> total(std::max<std::size_t>(trees_.across(), 1));
+      trees_.sum(0, trees_.n_forests(), in, 1, n, total.data());
       out[0] = static_cast<float>(detail::acceptance(total[0], ceiling_));
     } catch (...) {
       failed_.fetch_add(1, std::memory_order_relaxed);
