@@ -74,11 +74,14 @@ def test_thread_count_does_not_change_the_classifier():
     rng = np.random.default_rng(0)
     real, generated = rng.normal(0.5, 1.0, (3000, 3)), rng.normal(0.0, 1.0, (9000, 3))
     fits = [DensityRatio.fit(real, generated, None, seed=1, n_threads=n) for n in (1, 2)]
-    x, u = rng.normal(size=(500, 3)), rng.random(500)
+    x, u = rng.normal(size=(500, 3)).astype(np.float32), rng.random(500)
     assert fits[0].n_trees == fits[1].n_trees
     assert np.array_equal(fits[0].keeps(x, u), fits[1].keeps(x, u))
     quick = DensityRatio.fit(real, generated, None, seed=1, n_threads=1, rate=0.4)
     assert quick.n_trees < fits[0].n_trees
+    bolder = DensityRatio.fit(real, generated, None, seed=1, n_threads=1, again=2.0)
+    assert bolder.n_trees == fits[0].n_trees
+    assert bolder.log_ratio(x).std() > 1.1 * fits[0].log_ratio(x).std()
 
 
 def test_weights_say_what_is_real():

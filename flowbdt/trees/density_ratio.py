@@ -111,17 +111,17 @@ class DensityRatio(BoosterOnDemand):
         seed: int,
         n_threads: int,
         rate: float | None = None,
-        again: bool = True,
+        again: float = 1.0,
         least: float = LEAST_ACCEPTANCE,
     ) -> Self:
         """Learn to tell real (n, d) from generated (k, d) events; ``weight`` (n,) of the real ones.
 
         With ``conditional`` generated event i has the conditions of the real event i % n. Both are
         trained on or both kept apart then: else events kept apart would have the conditions of
-        training events of the other class, and training would end too early. With ``again`` the
-        trees are grown again on all real events, where these are few; ``rate`` is another learning
-        rate than the usual one; ``least`` is the share of generated events to keep at least. The
-        result does not depend on ``n_threads``.
+        training events of the other class, and training would end too early. The trees are grown
+        again on all real events, where these are few, in steps ``again`` times as large, or not at
+        all with 0; ``rate`` is another learning rate than the usual one; ``least`` is the share of
+        generated events to keep at least. The result does not depend on ``n_threads``.
         """
         rows, weight = (real, generated), relative_or_ones(weight, len(real))
         apart = split_mask(len(real), HELD_OUT, derive(seed, "ratio-real"))
@@ -147,6 +147,7 @@ class DensityRatio(BoosterOnDemand):
         del train, valid
         if again and len(real) < FEW:
             everything = _labelled(rows, shares, (np.ones(len(real), dtype=bool), ~held[1]))
+            settings["learning_rate"] = min(again * rate, 1.0)
             booster = xgb.train(settings, everything, n_rounds, verbose_eval=False)
         else:
             booster = booster[:n_rounds]
@@ -176,23 +177,20 @@ class DensityRatio(BoosterOnDemand):
         the mean ratio is 1. The share that is kept stays about the same.
         """
         rows, real_weight = (real, generated), relative_or_ones(weight, len(real))
-        table = _labelled(
-            rows,
-            (real_weight, np.ones(len(generated))),
-            [np.ones(len(each), dtype=bool) for each in rows],
-        )
-        booster = self.booster.copy()  # one that goes on knows its prediction of the rows
-
-        def margins() -> np.ndarray:
-            return booster.predict(table, output_margin=True)[len(real) :].astype(np.float64)
-
-        top = -np.log(_ceiling(np.exp(margins()), least)[1])
+        margin = self.log_ratio(generated.astype(np.float32)).astype(np.float64)
+        top = -np.log(_ceiling(np.exp(margin), least)[1])
 
         def gradient(margin: np.ndarray, table: xgb.DMatrix) -> tuple[np.ndarray, np.ndarray]:
             of_row, is_real = table.get_weight(), table.get_label() == 1
             of_made = of_row * np.where(is_real, 0, np.exp(np.minimum(margin, top)))
             return of_made - of_row * is_real, of_made
 
+        table = _labelled(
+            rows,
+            (real_weight, np.ones(len(generated))),
+            [np.ones(len(each), dtype=bool) for each in rows],
+        )
+        booster = self.booster.copy()  # one that goes on keeps its prediction of the rows
         # a booster that goes on would not begin the random numbers of its seed anew
         settings = {**parameters(len(real)), "seed": seed, "nthread": n_threads}
         booster.set_param({**settings, "seed_per_iteration": True})
@@ -203,7 +201,8 @@ class DensityRatio(BoosterOnDemand):
             for _ in range(n_rounds):
                 booster.update(table, booster.num_boosted_rounds(), fobj=gradient)
         ceiling = float(np.exp(top))
-        acceptance = float(np.exp(np.minimum(margins() - top, 0)).mean())
+        margin = booster.predict(table, output_margin=True)[len(real) :]
+        acceptance = float(np.exp(np.minimum(margin.astype(np.float64) - top, 0)).mean())
         booster.set_attr(ceiling=repr(ceiling), acceptance=repr(acceptance))
         n_trees = booster.num_boosted_rounds() * settings["num_parallel_tree"]
         return type(self)(booster, ceiling, acceptance, n_trees)

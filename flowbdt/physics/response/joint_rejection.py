@@ -154,7 +154,7 @@ def learn_joint_rejection(
         real = _matrix(joint_inputs(home, flows, events, rows))
         settings: Any = {"seed": seed, "n_threads": threads, "least": ACCEPTANCE}
         ratio = DensityRatio.fit(
-            *(real, made("events"), shares), conditional=True, rate=RATE, again=False, **settings
+            *(real, made("events"), shares), conditional=True, rate=RATE, again=0.0, **settings
         ).matched(real, made("matching"), shares, **settings)
     content = ratio.to_bytes()
     atomic_files.make_folder(file.parent)
