@@ -116,7 +116,7 @@ def test_pairs_that_miss_by_chance_stay_possible():
 
 def test_the_order_can_be_set(table):
     config = ModelConfig(**SMALL, order=["fires", "region"])
-    inputs = Inputs(EventTable.of(table), config, 1, kind="frame")
+    inputs = Inputs(EventTable.of(table), config, 1, kind="frame").settled()
     transform, _ = fitted_transform(inputs, np.ones(len(table), dtype=bool))
     assert any("in this order: fires, region, school" in line for line in transform.describe())
     with pytest.raises(ConfigError, match="unknown discrete column .in order. 'energy'"):
@@ -470,7 +470,9 @@ def test_equal_in_all_rows_is_equal_in_all_events():
     rng = np.random.default_rng(1)
     x = np.where(rng.random(600) < 0.5, 0.0, rng.normal(size=600))
     frame = pd.DataFrame({"twin": x, "u": rng.normal(size=600), "its twin": x, "x": x})
-    model = FlowBDT(**SMALL).fit(frame)
+    found = FlowBDT(**SMALL).fit(frame)
+    assert "x: not learned, computed as x = twin" in found.transform_.describe()
+    model = FlowBDT(**SMALL, relations=[]).fit(frame)  # copies are seen by the transform, too
     lines = model.transform_.describe()
     assert "twin: not learned, computed as twin = x" in lines
     assert "its twin: not learned, computed as `its twin` = x" in lines

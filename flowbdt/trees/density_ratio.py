@@ -177,23 +177,20 @@ class DensityRatio(BoosterOnDemand):
         the mean ratio is 1. The share that is kept stays about the same.
         """
         rows, real_weight = (real, generated), relative_or_ones(weight, len(real))
-        table = _labelled(
-            rows,
-            (real_weight, np.ones(len(generated))),
-            [np.ones(len(each), dtype=bool) for each in rows],
-        )
-        booster = self.booster.copy()  # one that goes on knows its prediction of the rows
-
-        def margins() -> np.ndarray:
-            return booster.predict(table, output_margin=True)[len(real) :].astype(np.float64)
-
-        top = -np.log(_ceiling(np.exp(margins()), least)[1])
+        margin = self.log_ratio(generated.astype(np.float32)).astype(np.float64)
+        top = -np.log(_ceiling(np.exp(margin), least)[1])
 
         def gradient(margin: np.ndarray, table: xgb.DMatrix) -> tuple[np.ndarray, np.ndarray]:
             of_row, is_real = table.get_weight(), table.get_label() == 1
             of_made = of_row * np.where(is_real, 0, np.exp(np.minimum(margin, top)))
             return of_made - of_row * is_real, of_made
 
+        table = _labelled(
+            rows,
+            (real_weight, np.ones(len(generated))),
+            [np.ones(len(each), dtype=bool) for each in rows],
+        )
+        booster = self.booster.copy()  # one that goes on keeps its prediction of the rows
         # a booster that goes on would not begin the random numbers of its seed anew
         settings = {**parameters(len(real)), "seed": seed, "nthread": n_threads}
         booster.set_param({**settings, "seed_per_iteration": True})
@@ -204,7 +201,8 @@ class DensityRatio(BoosterOnDemand):
             for _ in range(n_rounds):
                 booster.update(table, booster.num_boosted_rounds(), fobj=gradient)
         ceiling = float(np.exp(top))
-        acceptance = float(np.exp(np.minimum(margins() - top, 0)).mean())
+        margin = booster.predict(table, output_margin=True)[len(real) :]
+        acceptance = float(np.exp(np.minimum(margin.astype(np.float64) - top, 0)).mean())
         booster.set_attr(ceiling=repr(ceiling), acceptance=repr(acceptance))
         n_trees = booster.num_boosted_rounds() * settings["num_parallel_tree"]
         return type(self)(booster, ceiling, acceptance, n_trees)

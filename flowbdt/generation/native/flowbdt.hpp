@@ -600,6 +600,9 @@ class Trees {
   /// Inputs, as their table numbers them, and thresholds of the nodes of runs that have a table.
   const std::vector<std::uint16_t>& looked_at() const { return looked_at_; }
   const std::uint8_t* cut() const { return cut_.empty() ? nullptr : cut_[0].at; }
+  const Span<std::uint16_t>& feature() const { return feature_; }
+  const Span<float>& threshold() const { return threshold_; }
+  const Span<std::uint8_t>& missing() const { return missing_; }
   const Span<float>& leaves() const { return leaves_; }
   const Span<float>& base() const { return base_; }
 
@@ -757,6 +760,9 @@ class Trees {
     }
     for (std::size_t f = 0; f < used.size(); ++f)
       if (used[f]) run.used.push_back(static_cast<std::uint16_t>(f));
+    if (run.end - run.begin >= 2 * run.used.size()) return;
+    run.table = TreeRun::kNone;  // of few trees it takes longer to number the inputs
+    looked_at_.resize(run.nodes), cut_.resize(run.nodes / 32), byte_.resize(run.nodes / 32);
   }
 
   /// Walks trees side by side, none waits for the memory of another: `beyond` tells of a node

@@ -70,8 +70,10 @@ struct TreeTable {
 struct TreeRun {
   std::size_t n_trees, depth, padded, first, n_used;
   const TreeTable* table;
-  const std::uint16_t *used, *looked_at;
+  const std::uint16_t *used, *looked_at;  // by the table, or inputs without one
   const std::uint8_t* cut;
+  const float* threshold;  // of those without
+  const std::uint8_t* missing;
   const float* leaves;
 };
 

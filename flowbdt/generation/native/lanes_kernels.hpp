@@ -383,6 +383,18 @@ inline std::uint64_t compared(const std::uint8_t* x, std::uint8_t cut) {
   return _mm512_cmpge_epu8_mask(_mm512_loadu_si512(x), _mm512_set1_epi8(static_cast<char>(cut)));
 }
 
+/// Returns the bits of 64 rows that are not below a threshold; NaN is not if `Unordered`.
+template <bool Unordered>
+inline std::uint64_t compared(const float* x, float cut) {
+  constexpr int how = Unordered ? _CMP_NLT_UQ : _CMP_GE_OQ;
+  const __m512 c = _mm512_set1_ps(cut);
+  const auto bits = [&](int q) {
+    return static_cast<std::uint64_t>(_mm512_cmp_ps_mask(_mm512_loadu_ps(x + 16 * q), c, how))
+           << (16 * q);
+  };
+  return (bits(0) | bits(1)) | (bits(2) | bits(3));
+}
+
 /// Returns how many of 16 are not above a value.
 inline unsigned below(const float* cuts, float value) {
   return static_cast<unsigned>(__builtin_popcount(
@@ -407,6 +419,23 @@ inline std::uint64_t compared(const std::uint8_t* x, std::uint8_t cut) {
         _mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_max_epu8(value, c), value)));
   };
   return half(0) | static_cast<std::uint64_t>(half(1)) << 32;
+}
+
+template <bool Unordered>
+inline std::uint64_t compared(const float* x, float cut) {
+  constexpr int how = Unordered ? _CMP_NLT_UQ : _CMP_GE_OQ;
+  const __m256 c = _mm256_set1_ps(cut);
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);  // packing leaves another
+  const auto mask = [&](int q) {
+    return _mm256_castps_si256(_mm256_cmp_ps(_mm256_loadu_ps(x + 8 * q), c, how));
+  };
+  const auto half = [&](int q) {
+    const __m256i low = _mm256_packs_epi32(mask(q), mask(q + 1));
+    const __m256i high = _mm256_packs_epi32(mask(q + 2), mask(q + 3));
+    return static_cast<std::uint32_t>(_mm256_movemask_epi8(
+        _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order)));
+  };
+  return half(0) | static_cast<std::uint64_t>(half(4)) << 32;
 }
 
 inline unsigned below(const float* cuts, float value) {
@@ -511,8 +540,8 @@ inline void add_some(std::size_t count, const float* leaves, std::size_t size, s
 
 /// Adds the leaves of a run, four trees at a time. All rows use the same four trees before the next
 /// ones, whose leaves then are in the cache.
-void add_by_comparison(const Trees& trees, const TreeRun& run, std::size_t n, const TreeRoom& room,
-                       float* total) {
+void add_by_comparison(const Trees& trees, const TreeRun& run, const float* x, std::size_t stride,
+                       std::size_t n, const TreeRoom& room, float* total) {
   const std::size_t size = std::size_t{1} << run.depth, width = run.padded;
   for (std::size_t t = 0; t < run.n_trees; t += 4) {
     const std::size_t count = run.n_trees - t < 4 ? run.n_trees - t : 4;
@@ -520,9 +549,17 @@ void add_by_comparison(const Trees& trees, const TreeRun& run, std::size_t n, co
     for (std::size_t low = 0; low < n; low += kCompared) {
       for (std::size_t q = 0; q < count; ++q) {
         const std::size_t first = (t + q) * size;
-        for (std::size_t k = 1; k < size; ++k)
-          room.marks[k] = compared(room.numbers + run.looked_at[first + k] * kRows + low,
-                                   run.cut[first + k]);
+        if (run.table != nullptr) {
+          for (std::size_t k = first + 1; k < first + size; ++k)
+            room.marks[k - first] =
+                compared(room.numbers + run.looked_at[k] * kRows + low, run.cut[k]);
+        } else {
+          for (std::size_t k = first + 1; k < first + size; ++k) {
+            const float* values = x + run.looked_at[k] * stride + low;
+            room.marks[k - first] = run.missing[k] != 0 ? compared<true>(values, run.threshold[k])
+                                                        : compared<false>(values, run.threshold[k]);
+          }
+        }
         std::uint8_t* chosen = room.chosen + q * kCompared;
         switch (run.depth) {
           case 2: choose<2>(room.marks, chosen); break;
@@ -562,9 +599,9 @@ void add_forests(const Trees& trees, std::size_t begin, std::size_t end, const f
   for (std::size_t i = trees.forests[begin].first_run; i < trees.forests[end].first_run; ++i) {
 #ifdef LANES_COMPARES
     const TreeRun& run = trees.runs[i];
-    if (run.table != nullptr && run.depth >= 2 && run.depth <= kWidest && n >= kFewest) {
-      number(run, x, stride, n, room);
-      add_by_comparison(trees, run, n, room, total);
+    if (run.depth >= 2 && run.depth <= kWidest && n >= kFewest) {
+      if (run.table != nullptr) number(run, x, stride, n, room);
+      add_by_comparison(trees, run, x, stride, n, room, total);
       continue;
     }
 #endif

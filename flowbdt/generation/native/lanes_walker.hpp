@@ -250,10 +250,13 @@ class TreePlan {
     for (const detail::TreeRun& run : from.runs()) {
       const detail::Forest& forest = from.forests()[run.forest];
       const bool numbered = run.table != detail::TreeRun::kNone;
+      const std::size_t nodes = forest.nodes + (run.begin << forest.depth);
       runs_.push_back(TreeRun{
           run.end - run.begin, forest.depth, forest.padded, forest.first, run.used.size(),
           numbered ? tables_.data() + run.table : nullptr, run.used.data(),
-          from.looked_at().data() + run.nodes, numbered ? from.cut() + run.nodes : nullptr,
+          numbered ? from.looked_at().data() + run.nodes : from.feature().data + nodes,
+          numbered ? from.cut() + run.nodes : nullptr, from.threshold().data + nodes,
+          from.missing().data + nodes,
           from.leaves().data + forest.leaves + (run.begin << forest.depth) * forest.padded});
     }
     if (across > 1) across = (across + 15) / 16 * 16;

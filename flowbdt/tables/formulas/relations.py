@@ -133,7 +133,7 @@ class Relation:
                 f"column {self.target!r} is given without {' and '.join(self.sources)} in"
                 f" {plural(int((given & ~known).sum()), 'row')} (first: row"
                 f" {int(np.argmax(given & ~known))}): it is computed as {self.text!r}, which is not"
-                " solved backwards; give them, too, or leave it out"
+                " solved backwards; give them, too, leave it out, or fit with relations=[]"
             )
         expected = self.evaluate(columns)
         both = np.flatnonzero(given & known)
