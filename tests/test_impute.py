@@ -267,6 +267,10 @@ def test_relations_hold_whatever_is_given(ratios: FlowBDT) -> None:
     drawn = ratios.sample(given={"b": [30, 40], "a": [1.5, np.nan], "c": [20.0, np.nan]})
     assert drawn["c"][0] == 20.0
     assert (drawn["one"] == 1.0).all()
+    drawn = ratios.sample(given={"c": [20.0, 50.0], "a": [1.5, np.nan], "b": [np.nan, 80]})
+    assert drawn["c"].tolist() == [20.0, 50.0]
+    assert drawn["b"].tolist() == [30, 80]
+    np.testing.assert_allclose(drawn["a"], [1.5, 1.6], rtol=1e-14)  # b / c
 
 
 @pytest.mark.parametrize(

@@ -575,3 +575,27 @@ def test_columns_in_order_are_learned_by_their_difference():
         "j1 pt": "`j1 pt` = j3 + j1_pt_above_j3",
     }
     assert not len(with_differences(Coordinates(), table, ["j2 > j3", "j2 > 20"], left=["j3"]))
+
+
+@pytest.mark.parametrize(
+    ("text", "solves"),
+    [
+        ("y = 2 * a - b + 1", True),
+        ("y = b - a", True),
+        ("y = b * a / 7", True),
+        ("y = b / a", True),
+        ("y = b / (3 * a)", True),
+        ("y = a**2 + b", False),
+        ("y = hypot(a, b)", False),
+        ("y = b / (1 + a)", True),
+    ],
+)
+def test_a_relation_is_solved_where_it_is_linear(text: str, solves: bool) -> None:
+    a, b = np.random.default_rng(1).uniform(2, 5, (2, 50))
+    relation = Relation.parse(text)
+    columns = {"a": np.full(50, np.nan), "b": b, "y": relation.evaluate({"a": a, "b": b})}
+    solved = relation.solved("a", columns)
+    if solves:
+        np.testing.assert_allclose(solved, a, rtol=1e-10)
+    else:
+        assert np.isnan(solved).all()

@@ -125,7 +125,7 @@ class GivenRows:
         if flow.transform.needs_conditions:  # one row may fit some of them only
             x = np.tile(x, (self.n // len(x), 1))
         known = KnownValues(flow.transform)
-        known.enter_copies(x)
+        known.enter_sources(x, self._cond)
         given, x = x, self._without_turn(self._turned_to(x))
         known.check(x, flow.categories, self._cond)
         if outside is not None:

@@ -6,7 +6,6 @@ generated columns, so that the relation holds exactly instead of approximately.
 
 from __future__ import annotations
 
-import ast
 import keyword
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,11 +58,6 @@ class Relation:
                 )
         return cls(target, text, tree.sources, tree)
 
-    @property
-    def is_copy(self) -> bool:
-        """True if the target equals another column or condition."""
-        return isinstance(self.expression.tree, ast.Name)
-
     def check_columns(self, names: Sequence[str], conditions: Sequence[str] = ()) -> None:
         """Raise `ConfigError` unless the target is a column, the sources columns or conditions."""
         if self.target in conditions and self.target not in names:
@@ -82,6 +76,28 @@ class Relation:
         infinite, without a warning.
         """
         return self.expression.numbers(columns)
+
+    def solved(self, name: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the source of this name (n,) that goes with the target and the other sources.
+
+        NaN where the expression is linear neither in it nor, with all else above the line, in its
+        inverse.
+        """
+
+        def at(values: np.ndarray | float) -> np.ndarray:
+            return self.evaluate({**columns, name: np.broadcast_to(values, target.shape)})
+
+        target = columns[self.target]
+        result = np.full(target.shape, np.nan)
+        with np.errstate(all="ignore"):
+            for power in (1, -1):
+                first, second, third = (at(k) ** power for k in (1.0, 2.0, 3.0))
+                slope = second - first
+                bent = np.abs(third - second - slope) > 1e-9 * np.abs(third)
+                value = (target**power - (first - slope)) / slope
+                fits = ~bent & (relative_deviation(at(value), target) < TOLERANCE)
+                result = np.where(np.isnan(result) & fits, value, result)
+        return result
 
     def check(self, table: EventTable) -> float:
         """Return the largest relative deviation of the table from the relation.
@@ -129,11 +145,13 @@ class Relation:
         given = ~np.isnan(target)
         known = np.logical_and.reduce([~np.isnan(columns[name]) for name in self.sources])
         if (given & ~known).any():
+            row = int(np.argmax(given & ~known))
+            lost = " and ".join(name for name in self.sources if np.isnan(columns[name][row]))
             raise InputError(
-                f"column {self.target!r} is given without {' and '.join(self.sources)} in"
-                f" {plural(int((given & ~known).sum()), 'row')} (first: row"
-                f" {int(np.argmax(given & ~known))}): it is computed as {self.text!r}, which is not"
-                " solved backwards; give them, too, leave it out, or fit with relations=[]"
+                f"column {self.target!r} is given without {lost} in"
+                f" {plural(int((given & ~known).sum()), 'row')} (first: row {row}): it is computed"
+                f" as {self.text!r}, which cannot be solved for that; give it, too, leave"
+                f" {self.target!r} out, or fit with relations=[]"
             )
         expected = self.evaluate(columns)
         both = np.flatnonzero(given & known)

@@ -11,6 +11,7 @@ from ... import seeding
 from ...errors import DataWarning, InputError, plural
 from .. import checks
 from ..conditions import MARGIN, ConditionRanges
+from ..formulas.relations import TOLERANCE
 from .column_fits import Column
 from .discrete import Categorical, Classified, Mixed
 from .patterns import as_stored
@@ -45,14 +46,27 @@ class KnownValues:
             known[name] = np.where(there, codes, np.nan)
         return known
 
-    def enter_copies(self, x: np.ndarray) -> None:
-        """Enter known values of columns that equal others in these, in place, if NaN there."""
+    def enter_sources(self, x: np.ndarray, cond: np.ndarray | None = None) -> None:
+        """Enter what known values say of unknown columns of which they are computed, in place.
+
+        That is where one source of a relation is unknown, and the relation can be solved for it;
+        ``cond`` (n, c) are the conditions of the rows.
+        """
+        names = self._transform.names
         for relation in reversed(self._transform.ordered_relations):
-            if relation.is_copy and relation.sources[0] in self._transform.names:
-                target, source = map(
-                    self._transform.names.index, (relation.target, *relation.sources)
-                )
-                x[:, source] = np.where(np.isnan(x[:, source]), x[:, target], x[:, source])
+            columns = self._transform.by_name(x, cond)
+            unknown = {name: np.isnan(columns[name]) for name in relation.sources}
+            alone = np.sum(list(unknown.values()), axis=0) == 1
+            alone &= ~np.isnan(columns[relation.target])
+            for name in [one for one in relation.sources if one in names]:
+                rows = np.flatnonzero(alone & unknown[name])
+                if len(rows):
+                    place = names.index(name)
+                    solved = relation.solved(name, {k: v[rows] for k, v in columns.items()})
+                    if number_type(self._transform.columns[place].dtype).kind in "iub":
+                        whole = np.rint(solved)
+                        solved = np.where(np.abs(solved - whole) < TOLERANCE, whole, solved)
+                    x[rows, place] = solved
 
     def guess_equal(
         self, x: np.ndarray, uniform_of: Callable[[int], np.ndarray]
