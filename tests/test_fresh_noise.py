@@ -18,8 +18,9 @@ from flowbdt.flow.step_inputs import StepInputs
 from flowbdt.generation.fit_run import fit_run
 from flowbdt.model import FlowBDT
 from flowbdt.tables.transforms import JointTransform
-from flowbdt.training import noisy_pairs, run_directory
-from flowbdt.training.noisy_pairs import VALID_REPEATS, LatentEvents, NoisyPairs, TimeStep
+from flowbdt.training import noise_draws, run_directory
+from flowbdt.training.noise_draws import VALID_REPEATS
+from flowbdt.training.noisy_pairs import LatentEvents, NoisyPairs, TimeStep
 from flowbdt.training.plan import Inputs, check_config, make_plan
 from flowbdt.training.run_directory import RunDirectory
 from flowbdt.training.train_step import run_task, training_pairs
@@ -184,11 +185,11 @@ def test_events_of_large_tables_take_turns_whatever_is_drawn_before():
 
 def test_all_turns_come_before_the_last_tree():
     fresh = {"name": "fresh", "refresh": 20}
-    assert noisy_pairs.n_turns(fresh, 25_000) == 1
-    assert noisy_pairs.n_turns({"name": "repeats"}, 10**7) == 1
+    assert noise_draws.n_turns(fresh, 25_000) == 1
+    assert noise_draws.n_turns({"name": "repeats"}, 10**7) == 1
     for n_events in (900_000, 10**7):
-        turns = noisy_pairs.n_turns(fresh, n_events)
-        every = noisy_pairs.trees_per_draw(fresh, 60, turns)
+        turns = noise_draws.n_turns(fresh, n_events)
+        every = noise_draws.trees_per_draw(fresh, 60, turns)
         assert 60 // every >= turns > 1
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataWarning
 from ..trees.base import kept_bytes
 from .mixture_cost import MixtureCost
-from .noisy_pairs import n_turns, trees_per_draw, valid_repeats
+from .noise_draws import n_turns, trees_per_draw, valid_repeats
 
 if TYPE_CHECKING:
     from .executors.base import Executor

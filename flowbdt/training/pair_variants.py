@@ -13,7 +13,8 @@ from ..flow.paths import PATHS
 from ..flow.step_inputs import StepInputs
 from ..flow.torchcfm_reference import TorchcfmMatcher
 from ..registry import spec_name
-from .noisy_pairs import LatentEvents, NoisyPairs, TimeStep, n_turns
+from .noise_draws import n_turns
+from .noisy_pairs import LatentEvents, NoisyPairs, TimeStep
 
 SMALLEST_SPREAD = 1e-6
 """Below this b(t) a point can have come from one event only."""

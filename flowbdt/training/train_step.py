@@ -13,7 +13,8 @@ from ..errors import RunError, reading
 from ..seeding import derive
 from ..trees.boosted_trees import BoostedTrees, check_parameters
 from . import run_directory
-from .noisy_pairs import LatentEvents, NoisyPairs, trees_per_draw, valid_repeats
+from .noise_draws import trees_per_draw, valid_repeats
+from .noisy_pairs import LatentEvents, NoisyPairs
 from .pair_variants import pairs_of_task
 from .peak_memory import peak_mib, reset_peak
 from .run_directory import RunDirectory
