@@ -112,3 +112,11 @@ def test_what_is_left_of_large_numbers_is_no_rounding(unit):
     frame = pd.DataFrame({"start": start, "stop": start + lasts})
     assert found(frame).relations == []
     assert found(frame.assign(lasts=lasts)).relations == ["lasts = abs(start - stop)"]
+
+
+def test_of_columns_that_conditions_determine_one_is_learned():
+    a, b = np.random.default_rng(0).normal(size=(2, 400))
+    cond = pd.DataFrame({"a": a, "b": b})
+    config = found(pd.DataFrame({"c": 2 * a, "d": a * b, "one": 1.0}), cond=cond)
+    assert config.relations == ["c = 2 * a"]
+    assert found(pd.DataFrame({"one": np.ones(400)})).relations == []

@@ -411,3 +411,14 @@ def test_a_core_of_other_sources_is_not_used(monkeypatch):
 def test_arrays_with_gaps_between_their_numbers_are_refused():
     with pytest.raises(InputError, match="contiguous"):
         core.memory(np.zeros((4, 4))[:, ::2])
+
+
+def test_exact_values_that_no_training_row_has_change_nothing():
+    """A column may be declared to have some: no classifier is needed without them."""
+    rng = np.random.default_rng(3)
+    table = {"x": 1 + rng.exponential(size=400), "y": rng.normal(size=400)}
+    transforms = {"*": "auto", "x": {"name": "mixed", "atoms": [0], "equal": [], "inner": "log"}}
+    model = FlowBDT(n_steps=3, booster={"n_estimators": 2}, transforms=transforms, random_state=1)
+    flow = model.fit(table).flow()
+    assert "always smooth" in "\n".join(flow.transform.describe())
+    assert flow.compiled_inverse is not None

@@ -55,8 +55,10 @@ def operations(stored: Mapping[str, Any]) -> list[tuple[int, list[float]]]:
         return [(FIXED, [state["value"]])]
     if name == "classified":  # a classifier replaces it
         return [(FIXED, [float(np.atleast_1d(state["values"])[np.argmax(state["counts"])])])]
-    if name == "mixed" and np.count_nonzero(state["shares"]) > 1:  # a classifier says where
-        return operations(state["inner"])
+    if name == "mixed":  # a classifier says where, unless all training rows were smooth
+        shares = np.atleast_1d(state["shares"])
+        if shares[0] or np.count_nonzero(shares) > 1:
+            return operations(state["inner"])
     if name == "identity":
         return []
     raise ConfigError(f"the transform {name!r} is not compiled")

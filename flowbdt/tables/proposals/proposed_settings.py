@@ -64,7 +64,8 @@ def found_settings(table: EventTable, config: ModelConfig) -> dict[str, Any]:
     """Return what the rows of a table say beyond doubt of settings that are left to them ('auto').
 
     Particles, see `found_particles`; exact relations, but for those that compute a component of a
-    particle from its others, which its coordinates hold; and, with particles, the sharp edges and
+    particle from its others, which its coordinates hold, and of columns that conditions determine
+    altogether the last one, so that something is learned; and, with particles, the sharp edges and
     the order of their momenta, and the sharp edges of masses.
     """
     found: dict[str, Any] = {}
@@ -76,9 +77,11 @@ def found_settings(table: EventTable, config: ModelConfig) -> dict[str, Any]:
         exact = [one.text for one in find_relations(table, particles) if one.exact]
         own = [one.sources for one in known.values()]
         parsed = [Relation.parse(text, known) for text in exact]
-        found["relations"] = relations = [
-            one.text for one in parsed if not any({one.target, *one.sources} <= of for of in own)
-        ]
+        kept = [one for one in parsed if not any({one.target, *one.sources} <= of for of in own)]
+        targets = {one.target for one in kept}
+        if kept and all(name in targets or not np.ptp(table.column(name)) for name in table.names):
+            del kept[-1]  # with all columns from conditions there was nothing to learn
+        found["relations"] = relations = [one.text for one in kept]
     if config.require == "auto":
         cuts = proposed_cuts(table, particles, relations, only_sharp=True) if particles else []
         found["require"] = [cut.text for cut in cuts]
