@@ -415,9 +415,13 @@ def fit_table(inputs: Inputs) -> dict[str, Any]:
 
 def closed_form_rows(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the training rows that a closed form is fitted to, of the arrays to store."""
-    others = (*run_directory.REAL, "codes", *run_directory.MASKS)
-    used = ~arrays["valid"] & arrays.get("shown", True)
+    others, used = (*run_directory.REAL, "codes", *run_directory.MASKS), flow_rows(arrays)
     return {FIELDS.get(k, k): a[used] for k, a in arrays.items() if k not in others}
+
+
+def flow_rows(masks: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return which rows (n,) a flow is trained on, by `run_directory.MASKS`."""
+    return ~masks["valid"] & masks.get("shown", True)
 
 
 def _fit_table(inputs: Inputs) -> dict[str, Any]:
@@ -445,8 +449,7 @@ def _fit_table(inputs: Inputs) -> dict[str, Any]:
     masks = {"valid": valid}
     if label is None and source is None:
         masks |= _shown(transform, latent, ~valid)
-    used = ~valid & masks.get("shown", True)
-    arrays = {"z": _filled(transform, latent, table, used, inputs.seed), **arrays}
+    arrays = {"z": _filled(transform, latent, table, flow_rows(masks), inputs.seed), **arrays}
     return _fitted(inputs, transform, arrays, masks, derive(inputs.seed, "preconditioner"), label)
 
 

@@ -22,7 +22,7 @@ from ..flow.closed_form.mixture import MixturePreconditioner
 from ..seeding import derive, stream
 from ..tables.transforms import TableTransform
 from . import run_directory
-from .plan import Inputs, check_table, closed_form_rows, fit_table, make_plan
+from .plan import Inputs, check_table, closed_form_rows, fit_table, flow_rows, make_plan
 from .run_directory import RunDirectory
 from .threads import one_thread_of_blas
 
@@ -77,8 +77,7 @@ def _bootstrapped(shared: dict[str, Any], seed: int) -> dict[str, Any]:
         content = atomic_files.parse_json(files["transform.json"], "transform.json")
         transform = TableTransform.from_json(content)
         with one_thread_of_blas():
-            used = ~valid & arrays.get("shown", True)
-            moved = transform.reweighted(arrays["z"], used, counts)
+            moved = transform.reweighted(arrays["z"], flow_rows(arrays), counts)
         arrays["z"] = moved.astype(np.float32)
         files["transform.json"] = atomic_files.json_bytes(transform.to_json())
     fitted = closed_form.from_bytes(shared["files"]["preconditioner.npz"])

@@ -51,8 +51,7 @@ FORMAT = 7
 
 2: models may have a rejection. 3: one setting for noise and targets. 4: scaling and ranges of
 conditions. 5: columns that classifiers draw. 6: the rejection sees what is learned relative to
-conditions. 7: columns of rounded mantissas, and flows that
-learn from some rows."""
+conditions. 7: columns of rounded mantissas, and flows that learn from some rows."""
 
 DESCRIBING = ("transform.json", "preconditioner.npz", "plan.json")
 """Files that generation needs beside the models; config.yaml is for people and for another fit."""
@@ -74,9 +73,10 @@ ENCRYPTED = 0x41
 """Bits of a zip member's flags."""
 
 REAL = ("real", "real_cond", "real_weight")
-MASKS = ("valid", "shown")
-"""Rows that are set aside, and those that flows learn from, all where there is none of these."""
 """Of a student: training events of its teacher, for its rejection."""
+
+MASKS = ("valid", "shown")
+"""Rows that are set aside, and those that show a flow something; all do where this is not there."""
 
 ENSEMBLE = "ensemble.json"
 """Of an ensemble, which is a folder of run folders, or a file of model files."""

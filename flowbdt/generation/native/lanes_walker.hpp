@@ -33,7 +33,8 @@ class FormPlan {
   FormPlan(const detail::Form& from, std::size_t n_steps, std::size_t lanes)
       : from_(from), lanes_(lanes), observed_(from.observed.begin(), from.observed.end()) {
     const std::size_t size = from.n_components * from.n_inner * (from.n_inner + from.n_used);
-    const bool ready = from.kind == detail::kNone || !from.linear.empty() || (full() && size * n_steps <= kMostAcross);
+    const bool ready = from.kind == detail::kNone || !from.linear.empty() ||
+                       (full() && size * n_steps <= kMostAcross);
     form_ = Form<R>{static_cast<Kind>(from.kind), from.n_points, from.n_seen,      from.n_inner,
                     from.n_components,            from.n_used,   observed_.data(), ready,
                     nullptr};
@@ -47,7 +48,8 @@ class FormPlan {
       FormStep<R>& step = steps_[s];
       step.centre = at(0), step.constant = at(1), step.inner = at(2), step.joint = at(3);
       step.output = at(4), step.ratio = at(5), step.ending = at(6), step.weights = at(7);
-      step.inner_across = at(8), step.constant_across = at(9), step.output_across = at(10), step.linear = at(11);
+      step.inner_across = at(8), step.constant_across = at(9), step.output_across = at(10);
+      step.linear = at(11);
     }
     form_.steps = steps_.data();
   }
@@ -260,7 +262,8 @@ class TreePlan {
           from.leaves().data + forest.leaves + (run.begin << forest.depth) * forest.padded});
     }
     if (across > 1) across = (across + 15) / 16 * 16;
-    const auto add = [](const void* owner, std::size_t run, const float* x, float* total, void* row) {
+    const auto add = [](const void* owner, std::size_t run, const float* x, float* total,
+                        void* row) {
       static_cast<const detail::Trees*>(owner)->add(run, x, total,
                                                     *static_cast<detail::TreeRow*>(row));
     };
@@ -375,7 +378,9 @@ class LaneStepsOf : public LaneSteps {
       const Form<R>& own = static_cast<const FormPlan<R>*>(form.in_lanes.get())->form();
       const Trees& trees = own_.trees_.trees();
       void* room = room_.fit(own_.kernels_.room(own_.solver_, own, trees));
-      if (n == 1 && own.ready && own_.kernels_.one(own_.solver_, own, trees, x, cond, room, &row_)) return;
+      if (n == 1 && own.ready &&
+          own_.kernels_.one(own_.solver_, own, trees, x, cond, room, &row_))
+        return;
       own_.kernels_.walk(own_.solver_, own, trees, x, cond, n, room, &row_);
     }
 
