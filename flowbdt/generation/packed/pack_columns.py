@@ -101,8 +101,8 @@ class TermBuilder:
                 self.do(*[BINARY[type(op)]] * (len(values) - 1))
             case ast.Compare(ops=ops):
                 sides = [node.left, *node.comparators]
-                for op, *pair in zip(ops, sides, sides[1:], strict=False):
-                    code, changes, negates = COMPARISONS[type(op)]
+                for each, *pair in zip(ops, sides, sides[1:], strict=False):
+                    code, changes, negates = COMPARISONS[type(each)]
                     self._all(pair[::-1] if changes else pair, names)
                     self.do(code, *([arrays.NOT] if negates else []))
                 self.do(*[arrays.AND] * (len(ops) - 1))
