@@ -542,7 +542,7 @@ class FlowBDT(BaseEstimator):
         Raises
         ------
         NotFittedError; InputError as `sample` for ``given``; ConfigError if it has no density:
-        particles learned up to a turn, columns that are linear functions of others, or a model
+        particles with an energy that follows from one mass, columns that are linear functions of others, or a model
         without a mixture in closed form.
         """
         flow = self.flow()
