@@ -479,14 +479,14 @@ struct Cuts {
   struct alignas(64) Sixteen {
     float at[16];
     std::size_t below(float value) const {
-#if defined(__GNUC__)
-      typedef float Four __attribute__((vector_size(16)));
-      Four four[4];
-      std::memcpy(four, at, sizeof at);
-      const Four all = {value, value, value, value};
-      const auto ones =
-          ((four[0] <= all) + (four[1] <= all)) + ((four[2] <= all) + (four[3] <= all));
-      return static_cast<std::size_t>(-((ones[0] + ones[1]) + (ones[2] + ones[3])));
+#ifdef FLOWBDT_AVX2
+      const __m128 all = _mm_set1_ps(value);
+      const auto is = [&](std::size_t i) {
+        return _mm_castps_si128(_mm_cmple_ps(_mm_load_ps(at + i), all));
+      };
+      const __m128i eight = _mm_packs_epi32(is(0), is(4)), rest = _mm_packs_epi32(is(8), is(12));
+      const unsigned bits = static_cast<unsigned>(_mm_movemask_epi8(_mm_packs_epi16(eight, rest)));
+      return static_cast<std::size_t>(__builtin_ctz(~bits));  // they are in rising order
 #else
       std::size_t count = 0;
       for (std::size_t i = 0; i < 16; ++i) count += at[i] <= value ? 1 : 0;
@@ -528,7 +528,7 @@ struct Cuts {
 /// that they look at; without a table thresholds are as they are.
 struct TreeRun {
   static constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
-  std::size_t forest, begin, end, table, nodes;
+  std::size_t forest, begin, end, table, nodes, tops;
   std::vector<std::uint16_t> used;
 };
 
@@ -637,7 +637,7 @@ class Trees {
     if (run.table == TreeRun::kNone) return add_by_node(run, sums, [&](std::size_t node) {
       const std::size_t at = forests_[run.forest].nodes + node;
       const float value = x[feature_[at]];
-      return value >= threshold_[at] || (value != value && missing_[at] != 0);
+      return (value >= threshold_[at]) | ((value != value) & (missing_[at] != 0));
     });
     const Cuts& cuts = tables_[run.table];
     if (row.table != run.table) {
@@ -660,6 +660,7 @@ class Trees {
         case 4: return add_in_vectors<4>(run, row, sums);
         case 5: return add_in_vectors<5>(run, row, sums);
         case 6: return add_in_vectors<6>(run, row, sums);
+        case 7: return add_in_vectors<7>(run, row, sums);
         default: break;
       }
     }
@@ -674,6 +675,9 @@ class Trees {
 
  private:
   static constexpr std::size_t kInVectors = 128;
+
+  /// Trees for each input of a table from which on they are numbered.
+  static constexpr std::size_t kPerInput = 1;
 
   struct alignas(32) Bytes {
     std::uint8_t at[32];
@@ -696,14 +700,20 @@ class Trees {
         }
         const std::size_t table = open ? tables_.size() - 1 : TreeRun::kNone;
         if (runs_.size() == first_run_[f] || runs_.back().table != table)
-          runs_.push_back(TreeRun{f, t, t, table, 0, {}});
+          runs_.push_back(TreeRun{f, t, t, table, 0, 0, {}});
         runs_.back().end = t + 1;
       }
     }
     first_run_.push_back(runs_.size());
+    std::vector<std::size_t> trees(tables_.size());
+    for (const TreeRun& run : runs_)
+      if (run.table != TreeRun::kNone) trees[run.table] += run.end - run.begin;
     for (Cuts& table : tables_) table.close();
-    for (TreeRun& run : runs_)
-      if (run.table != TreeRun::kNone) number(run);
+    for (TreeRun& run : runs_) {  // of few trees it takes longer to number the inputs
+      if (run.table == TreeRun::kNone) continue;
+      if (trees[run.table] < kPerInput * tables_[run.table].input.size()) run.table = TreeRun::kNone;
+      else number(run);
+    }
   }
 
   /// Whether a node decides anything: those below a leaf do not.
@@ -759,11 +769,17 @@ class Trees {
       looked_at_[run.nodes + i] = f;
       byte_[(run.nodes + i) / 32].at[i % 32] = static_cast<std::uint8_t>(f);
     }
+    run.tops = top_byte_.size();
+    const std::size_t n_trees = run.end - run.begin;
+    top_byte_.resize(run.tops + (n_trees + 3) / 4), top_cut_.resize(top_byte_.size());
+    for (std::size_t t = 0; t < n_trees && forest.depth >= 3; ++t)
+      for (std::size_t i = 0; i < 8; ++i) {
+        const std::size_t from = run.nodes + (t << forest.depth) + i, to = run.tops + t / 4;
+        top_byte_[to].at[8 * (t % 4) + i] = byte_[from / 32].at[from % 32];
+        top_cut_[to].at[8 * (t % 4) + i] = cut_[from / 32].at[from % 32];
+      }
     for (std::size_t f = 0; f < used.size(); ++f)
       if (used[f]) run.used.push_back(static_cast<std::uint16_t>(f));
-    if (run.end - run.begin >= 2 * run.used.size()) return;
-    run.table = TreeRun::kNone;  // of few trees it takes longer to number the inputs
-    looked_at_.resize(run.nodes), cut_.resize(run.nodes / 32), byte_.resize(run.nodes / 32);
   }
 
   /// Walks trees side by side, none waits for the memory of another: `beyond` tells of a node
@@ -853,27 +869,28 @@ class Trees {
     else add_in_vectors<D, 8>(run, row, sums);
   }
 
-  /// Adds trees of depth D, all nodes of which are decided at once.
+  /// Adds trees of depth D, of four of which the first three decisions are made at once.
   template <std::size_t D, std::size_t T>
   FLOWBDT_AVX2 void add_in_vectors(const TreeRun& run, const TreeRow& row, float* sums) const {
     static constexpr std::array<std::uint8_t, 256> kThree = first_three();
-    constexpr std::size_t size = std::size_t{1} << D, per = D < 5 ? 32 / size : 1;
     __m256i numbers[T];
     for (std::size_t i = 0; i < T; ++i)
       numbers[i] = _mm256_broadcastsi128_si256(
           _mm_loadu_si128(reinterpret_cast<const __m128i*>(row.numbers.data() + 16 * i)));
-    const Bytes *byte = byte_.data() + run.nodes / 32, *cut = cut_.data() + run.nodes / 32;
+    const std::uint8_t *byte = byte_[0].at + run.nodes, *cut = cut_[0].at + run.nodes;
+    const Bytes *top_byte = top_byte_.data() + run.tops, *top_cut = top_cut_.data() + run.tops;
+    const std::uint8_t* number = row.numbers.data();
     const auto choose = [&](std::size_t count, std::size_t* k) FLOWBDT_AVX2 {
-      for (std::size_t q = 0; q < count; q += per) {
-        std::uint64_t bits = beyond<T>(numbers, *byte++, *cut++);
-        if (D == 6) bits |= static_cast<std::uint64_t>(beyond<T>(numbers, *byte++, *cut++)) << 32;
-        for (std::size_t i = 0; i < per; ++i, bits >>= size % 64) {
-          std::size_t own = kThree[bits & 255];
-          for (std::size_t d = 3; d < D; ++d)
-            own |= ((bits >> ((std::size_t{1} << d) + own)) & 1) << d;
-          k[q + i] = own;
-        }
+      for (std::size_t q = 0; q < count; q += 4) {
+        const std::uint32_t bits = beyond<T>(numbers, *top_byte++, *top_cut++);
+        for (std::size_t i = 0; i < 4; ++i) k[q + i] = kThree[(bits >> (8 * i)) & 255];
       }
+      for (std::size_t d = 3; d < D; ++d)
+        for (std::size_t q = 0; q < count; ++q) {
+          const std::size_t node = (q << D) + (std::size_t{1} << d) + k[q];
+          k[q] |= static_cast<std::size_t>(number[byte[node]] >= cut[node]) << d;
+        }
+      byte += count << D, cut += count << D;
     };
     const Forest& forest = forests_[run.forest];
     std::size_t t = run.begin;
@@ -902,6 +919,7 @@ class Trees {
   std::vector<Cuts> tables_;
   std::vector<std::uint16_t> looked_at_;
   std::vector<Bytes> byte_, cut_;  // the same inputs, if there are few, and thresholds
+  std::vector<Bytes> top_byte_, top_cut_;  // of the first eight nodes of each tree
   Span<std::uint16_t> feature_;
   Span<std::uint8_t> missing_;
   Span<float> threshold_, leaves_, base_;
