@@ -67,10 +67,10 @@ class Reference:
         needed = "score_samples needs"
         if flow.from_source:
             raise ConfigError(f"{needed} a model of its own noise, this one starts from events")
-        if transform.turn or len(transform.coordinates) != len(transform.coordinates.targets):
+        if len(transform.coordinates) != len(transform.coordinates.targets):
             raise ConfigError(
-                f"{needed} coordinates with a volume, and particles were learned up to the turn of"
-                " an event, or in other numbers of columns; fit with particles={}"
+                f"{needed} coordinates with a volume, and particles were learned in other numbers"
+                " of columns, as with an energy that follows from a mass; fit with particles={}"
             )
         if mixture is None and flow.n_latent:
             raise ConfigError(f"{needed} the closed form: fit with preconditioner='mixture'")
@@ -131,7 +131,8 @@ class Reference:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of undefined relations
             transform.complete(x, codes, cond)
-        return x
+            uniform = RowNoise(seed, "turn", rows, once=True).random()
+            return transform.turned(x, 2 * np.pi * uniform, cond)
 
     def _joined(self, latent: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
         if cond is None:
@@ -163,6 +164,7 @@ class Reference:
 
         Values with a probability of their own count by that. The log is -inf where no row can be.
         """
+        turned, x = x, self.flow.transform.without_turn(x)
         wide = self.flow.transform.with_learned(x, cond)
         places = [i for i, chart, _ in self._charts if chart is not None]
         draws = any(chart.draws for _, chart, _ in self._charts if chart is not None)
@@ -179,8 +181,22 @@ class Reference:
         result[possible] = log_sum_exp(terms[possible]) - np.log(n_points)
         shares = np.exp(terms - np.where(possible, result, 0.0)[:, None])
         error = shares.std(axis=1) / np.sqrt(n_points)
+        if len(self.flow.cuts):
+            possible &= self.flow.generator.within_cuts(turned, cond)
+            result[~possible] = -np.inf
         result[possible] += self._log_jacobian(x[possible], at_rows(cond, possible))
-        return result, error
+        return result + self._log_turn(x), error
+
+    def _log_turn(self, x: np.ndarray) -> np.ndarray | float:
+        """Return the log of the density (n,) of an angle of rows without turn, (n, d).
+
+        Per unit of it, or of the x and y components of the vector that points to it.
+        """
+        turn, names = self.flow.transform.turn, self.flow.transform.names
+        if not turn:
+            return 0.0
+        radius = x[:, names.index(turn.reference[0])] if len(turn.reference) == 2 else 1.0
+        return np.asarray(-np.log(2 * np.pi * radius))
 
     def _log_terms(
         self, x: np.ndarray, wide: np.ndarray, cond: np.ndarray | None, n_points: int
@@ -247,11 +263,7 @@ class Reference:
             if known.any():
                 near = relative_deviation(stored[known], expected[known]) <= TOLERANCE
                 same[known, j] = near
-        possible = same.all(axis=1)
-        cuts = self.flow.generator.cuts
-        if len(cuts):
-            possible &= self.flow.generator.within_cuts(x, cond)
-        return np.asarray(possible)
+        return np.asarray(same.all(axis=1))
 
     def _log_jacobian(self, x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
         """Return the log of the volume (n,) of learned columns per volume of those they replace."""
