@@ -23,7 +23,7 @@ from ..flow.closed_form.expectation_maximisation import GaussianMixture, gap_pat
 from ..flow.closed_form.gaps import draw_unknown, with_wide
 from ..flow.closed_form.mixture import MixturePreconditioner
 from ..seeding import RowNoise, derive, drawn, stream
-from ..tables.formulas.relations import TOLERANCE, relative_deviation
+from ..tables.formulas.relations import TOLERANCE, Relation, relative_deviation
 from ..tables.transforms.patterns import as_stored
 from ..training.threads import one_thread_of_blas
 from ..trees.density_ratio import DensityRatio
@@ -67,10 +67,17 @@ class Reference:
         needed = "score_samples needs"
         if flow.from_source:
             raise ConfigError(f"{needed} a model of its own noise, this one starts from events")
-        if len(transform.coordinates) != len(transform.coordinates.targets):
+        learned = {*transform.coordinates.names}
+        self._replaced, self._following = list[str](), list[Relation]()
+        for relation in transform.coordinates.relations:
+            if learned.isdisjoint(relation.sources):  # an energy by the mass of all
+                self._following.append(relation)
+            else:
+                self._replaced.append(relation.target)
+        if len(learned) != len(self._replaced):
             raise ConfigError(
                 f"{needed} coordinates with a volume, and particles were learned in other numbers"
-                " of columns, as with an energy that follows from a mass; fit with particles={}"
+                " of columns; fit with particles={}"
             )
         if mixture is None and flow.n_latent:
             raise ConfigError(f"{needed} the closed form: fit with preconditioner='mixture'")
@@ -255,6 +262,9 @@ class Reference:
         for i, chart, one in self._charts:
             if chart is None and i < made.shape[1]:
                 made[:, i] = one.inverse(np.empty((len(x), 0)))
+        columns = self.flow.transform.by_name(made, cond)
+        for relation in self._following:
+            columns[relation.target][:] = relation.evaluate(columns)
         self.flow.transform.complete(made, codes, cond)
         same = np.isnan(made) & np.isnan(x)
         for j, both in enumerate(zip(x.T, made.T, strict=True)):
@@ -274,7 +284,7 @@ class Reference:
         columns = transform.by_name(x, cond)
         here = coordinates.forward(columns, n)
         slopes = np.empty((n, len(coordinates), len(coordinates)))
-        for j, name in enumerate(coordinates.targets):
+        for j, name in enumerate(self._replaced):
             step = STEP * max(float(np.nanstd(columns[name])), float(np.nanmax(abs(columns[name]))))
             away = [
                 (coordinates.forward({**columns, name: columns[name] + h}, n) - here) / h
