@@ -341,6 +341,15 @@ class Flow:
         """True if Python computes something of events to decide which ones are kept."""
         return bool(len(self.cuts)) or (self.ratio is not None and self.seen is None)
 
+    @property
+    def n_noise(self) -> int:
+        """Standard normal numbers that exported models make an event of.
+
+        Latent ones, one for each column that a classifier draws, and a vector in the direction of
+        which the event is turned, if it is.
+        """
+        return self.n_latent + len(self.transform.skeleton) + 2 * bool(self.transform.turn)
+
     @cached_property
     def seen(self) -> ExpressionArrays | None:
         """What the rejection sees beside columns and conditions; None if it is not compiled."""
