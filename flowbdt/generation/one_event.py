@@ -287,7 +287,7 @@ def _compiled(flow: Flow | PackedFlow) -> tuple[Compiled | None, Any]:
         return None, None
     generator = flow.generator
     steps, columns = generator.compiled_flow, generator.compiled_inverse
-    if steps is None or columns is None or flow.derives or flow.draws_columns:
+    if steps is None or columns is None or len(flow.cuts) or flow.draws_columns:
         return None, None
     ratio = None if flow.ratio is None else flow.classifier
     ceiling = 1.0 if flow.ratio is None else flow.ratio.ceiling

@@ -96,7 +96,6 @@ def graph_of(flow: Flow) -> Graph:
         events = graph.where(known, events, np.nan)
     kept = None if flow.reach is None else _near(events, flow.reach)
     if flow.ratio is not None:
-        assert flow.seen is not None  # else it cannot be exported
         known = events if given is None else graph.join([events, given])
         scaled = [
             _scaled(events, flow.scaling[: flow.n_columns]),

@@ -78,13 +78,6 @@ def check_exportable(flow: Flow) -> None:
             "a model that starts from source events (coupling='given') cannot be exported; use"
             " model.sample(source=...)"
         )
-    if flow.ratio is not None and flow.seen is None:
-        raise ConfigError(
-            "the rejection of this model sees the observables"
-            f" {', '.join(flow.observables.names)}, not all of which an export computes (arcsin,"
-            " arccos and arctan); fit with rejection=False or other observables, or export"
-            " Flow(open_run(path), rejects=False)"
-        )
     if flow.fills and flow.draws_columns:
         raise ConfigError("an export has missing values where the training had; use missing='keep'")
     if not flow.n_latent and not flow.draws_columns:
@@ -147,7 +140,7 @@ def _reach(flow: Flow) -> Arrays:
 
 
 def _ratio(flow: Flow) -> Arrays:
-    if flow.ratio is None or flow.seen is None:
+    if flow.ratio is None:
         return {}
     trees, n_inputs = forests(flow.ratio.to_bytes())
     numbers = [flow.ratio.ceiling, flow.ratio.acceptance, MOST_ATTEMPTS]
@@ -163,13 +156,7 @@ def _cuts(flow: Flow) -> Arrays:
 
 
 def cut_arrays(flow: Flow) -> ExpressionArrays:
-    """Return the observables of the cuts of a flow, behind them the cuts. Raises ConfigError."""
+    """Return the observables of the cuts of a flow, and behind them the cuts."""
     conditions = {f"require {i}": one for i, one in enumerate(flow.cuts.conditions)}
     names = (*flow.columns["names"], *flow.condition_names)
-    try:
-        return expression_arrays({**flow.cuts.observables.expressions, **conditions}, names)
-    except ConfigError as error:
-        raise ConfigError(
-            f"a cut of require {flow.cuts.text} cannot be exported ({error}); export"
-            " Flow(open_run(path), requires=False), and leave out events that do not meet it"
-        ) from error
+    return expression_arrays({**flow.cuts.observables.expressions, **conditions}, names)

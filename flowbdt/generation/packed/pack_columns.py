@@ -116,7 +116,7 @@ class TermBuilder:
                 self._all(given, names)
                 self.do(FUNCTIONS[name])
             case _:
-                raise ConfigError(f"{ast.unparse(node)!r} is not compiled")
+                raise AssertionError(f"{ast.unparse(node)!r} is no part of an expression")
 
     def _all(self, nodes: Sequence[ast.expr], names: list[str]) -> None:
         for each in nodes:
@@ -128,7 +128,7 @@ def expression_arrays(
 ) -> ExpressionArrays:
     """Return expressions by name of columns and conditions with these names.
 
-    Each may use those before it. Raises ConfigError for one that is not compiled.
+    Each may use those before it.
     """
     build, rows, known = TermBuilder(), [], list(names)
     for name, expression in expressions.items():

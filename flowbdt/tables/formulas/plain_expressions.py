@@ -1,6 +1,6 @@
 """Expressions of numbers alone: functions of particles written out in columns, texts as codes.
 
-What reads them knows columns, numbers, arithmetic, comparisons, and functions of numbers. The
+What reads them knows columns, numbers, arithmetic, comparisons, and few functions of numbers. The
 formulas are those of `particles`; ``signed_root(x)`` is the root of abs(x) with the sign of x.
 """
 
@@ -24,6 +24,11 @@ CARTESIAN = {"px": "px", "py": "py", "pz": "pz", "size": "hypot(hypot(px, py), p
 
 MASS = "signed_root(energy ** 2 - (px ** 2 + py ** 2 + pz ** 2))"
 TRANSVERSE = f"hypot(hypot(px, py), maximum({MASS}, 0))"
+OF_ONE = {
+    "arcsin": "arctan2(x, sqrt((1 - x) * (1 + x)))",
+    "arccos": "arctan2(sqrt((1 - x) * (1 + x)), x)",
+    "arctan": "arctan2(x, 1)",
+}
 OF_SUM = {
     "mass": MASS,
     "pt": "hypot(px, py)",
@@ -60,6 +65,8 @@ class _Plain(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         name = ast.unparse(node.func)
+        if name in OF_ONE:
+            return _entered(OF_ONE[name], {"x": self.visit(node.args[0])})
         if name not in KINEMATIC or is_of_angles(node, self.particles):
             return self.generic_visit(node)  # type: ignore[return-value]
         momenta = [self._momentum(one) for one in node.args]
