@@ -145,7 +145,7 @@ class ChainInputs:
                 with _said_of(stage):
                     config = stage.config()
                     check_config(config)
-                    table = stage_table(stage, home, events, declared.weight)
+                    table = stage_table(stage, home, events, declared.weight, training=True)
                     constant = constant_of(table)
                     if constant is None:
                         tables[stage.name] = table

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ...tables.event_table import EventTable
+from .balance import balanced_weights
 from .declaration import Home, Stage, order_name
 from .events import Events, Objects
 from .matching import Matches, matched_by_distance, matched_by_index
 from .shares import as_learned
+
+
+ROUNDING = 1e-12
+"""Share of the largest value up to which those of a column with an exact 0 are what rounding left,
+such as widths of 1e-16 of jets of one particle: a flow of both would fill the gap."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,10 +92,17 @@ def matches_of(home: Home, events: Events) -> Matches:
     return matched_by_index(objects, home.index, parents, home.parent)
 
 
-def stage_table(stage: Stage, home: Home, events: Events, weight: str | None) -> EventTable:
-    """Return what a stage is trained on: a row for each event, parent, matched or other object."""
+def stage_table(
+    stage: Stage, home: Home, events: Events, weight: str | None, *, training: bool = False
+) -> EventTable:
+    """Return what a stage is trained on: a row for each event, parent, matched or other object.
+
+    In ``training`` kinds of parents weigh, and what is left of an exact 0 by rounding is 0.
+    """
     rows, columns = _training_rows(stage, home, events)
     columns = as_learned(columns, shares_of(stage, home), rows.own)
+    if training:
+        columns |= {name: _rounded_zeros(columns[name]) for name in _with_zero(stage, columns)}
     names = tuple(quantity.name for quantity in stage.quantities)
     order = order_name(home.name)
     if stage.kind == "properties" and rows.own[order].any():
@@ -98,9 +111,34 @@ def stage_table(stage: Stage, home: Home, events: Events, weight: str | None) ->
     table = EventTable.of(
         columns,
         cond=None if cond is None else EventTable.of(cond, names, missing=True),
-        weight=None if weight is None else events.columns[weight][rows.event],
+        weight=row_weights(
+            rows, events, weight, home.balance if training and stage.kind == "properties" else ()
+        ),
     )
     return table
+
+
+def _with_zero(stage: Stage, columns: Mapping[str, np.ndarray]) -> list[str]:
+    """Return the columns that are declared to have an exact 0."""
+    declared = stage.settings.get("transforms")
+    transforms = declared if isinstance(declared, Mapping) else {}
+    specs = {name: transforms.get(name) for name in columns}
+    return [k for k, v in specs.items() if isinstance(v, Mapping) and 0 in v.get("atoms", ())]
+
+
+def _rounded_zeros(values: np.ndarray) -> np.ndarray:
+    return np.where(np.abs(values) > ROUNDING * np.abs(values).max(initial=0), values, 0)
+
+
+def row_weights(
+    rows: Rows, events: Events, weight: str | None, kinds: Sequence[str]
+) -> np.ndarray | None:
+    """Return weights (r,) of rows: those of events, times those of kinds; None without either."""
+    balance = balanced_weights(kinds, events, rows.event, rows.own)
+    if weight is None:
+        return balance
+    own = events.columns[weight][rows.event]
+    return own if balance is None else own * balance
 
 
 def _training_rows(stage: Stage, home: Home, events: Events) -> tuple[Rows, dict[str, np.ndarray]]:
