@@ -104,6 +104,8 @@ class ChainContent:
                 lines.append(f"{home.name}: in falling order of {home.sort}")
             if home.rejection is not None:
                 lines.append(f"{home.name}: a rejection sees conditions and all columns together")
+            if home.balance:
+                lines.append(f"{home.name}: rare kinds count more, of {', '.join(home.balance)}")
             if home.dropped:
                 lines.append(f"{home.name}: objects without parent are left out")
         return lines

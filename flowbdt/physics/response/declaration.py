@@ -261,14 +261,26 @@ def homes_of(declared: Declaration, events: Events) -> list[Home]:
                     f"branch {branch!r} is made twice, by {made[branch]} and {home.name}"
                 )
             made[branch] = home.name
-        for text in (*(home.rejection or ()), *home.balance):
+        for text in home.rejection or ():
             Quantity.parse(text).check(known)
         for stage in home.stages:
             _check_conditions(stage, known, events.left_out)
             _check_settings(stage)
+    for home in homes:
+        _check_kinds(home, known - made.keys())
     if declared.weight is not None and declared.weight not in events.columns:
         raise ConfigError(str(unknown("branch of weights", declared.weight, events.columns)))
     return _in_order(homes, made)
+
+
+def _check_kinds(home: Home, given: Collection[str]) -> None:
+    """Raise ConfigError for kinds of what is generated: weights by these would change what is."""
+    for text in home.balance:
+        try:
+            Quantity.parse(text).check(given)
+        except ConfigError as error:
+            where = f"collection {home.name}: balance is of kinds of {home.parent}, as given"
+            raise ConfigError(f"{where}; {error}") from error
 
 
 def _check_conditions(stage: Stage, known: Collection[str], left_out: Mapping[str, str]) -> None:
