@@ -386,7 +386,7 @@ def test_rare_kinds_of_parents_weigh_more_and_roundings_of_zero_are_zero():
     events = Events(4000, {}, {"GenJet": Objects(one, gen), "Jet": Objects(one, jet)})
     model = {"transforms": {"Jet_width": {"name": "mixed", "atoms": [0]}}}
     part = {"parent": "GenJet", "index": "Jet_genIdx", "fakes": False, "model": model}
-    declared = Declaration(collections={"Jet": part})
+    declared = Declaration(collections={"Jet": part | {"balance": True}})
     (home,) = homes_of(declared, events)
     assert home.balance == ("GenJet_flavour", "kind = GenJet_muon == 0.0")
     table = stage_table(home.stage("properties"), home, events, None, training=True)
@@ -398,7 +398,7 @@ def test_rare_kinds_of_parents_weigh_more_and_roundings_of_zero_are_zero():
     assert (table.x[:, 0] == np.where(width < 0.1, 0, width)).all()
     judged = stage_table(home.stage("properties"), home, events, None)
     assert judged.weight is None and (judged.x[:, 0] == width).all()
-    (plain,) = homes_of(Declaration(collections={"Jet": part | {"balance": False}}), events)
+    (plain,) = homes_of(Declaration(collections={"Jet": part}), events)
     assert plain.balance == ()
 
 

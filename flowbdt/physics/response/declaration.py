@@ -78,7 +78,7 @@ class CollectionPart:
     sort: str | None = None
     shares: list[list[str]] = field(default_factory=list)
     rejection: bool | list[str] = False
-    balance: bool | list[str] = True
+    balance: bool | list[str] = False
     model: Settings = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -119,8 +119,9 @@ class Declaration:
         together, beside the conditions, finds unlike real ones: what a flow for each column misses;
         or a list of what it sees besides, such as ``"answer = Jet_pt / GenJet_pt"``
 
-        ``balance``: branches and expressions of the parent, of few values each: objects of rare
-        kinds count more in training, see `balance`; True for what the training events show
+        ``balance``: True counts objects of rare kinds of parents more in the training of
+        properties, for processes that have many of them, see `balance`; or a list of branches and
+        expressions of the parent, of few values each, in place of what the training events show
 
         ``model``: settings of `FlowBDT` for the properties
     event : by name, a mapping with ``columns``, ``conditions`` and ``model``: columns of the event

@@ -28,7 +28,7 @@ from .declaration import Home, Stage
 from .events import Events
 from .quantities import Quantity
 from .shares import as_learned
-from .stage_tables import Rows, matched_rows, row_weights, shares_of
+from .stage_tables import Rows, matched_rows, shares_of
 
 FORMAT = 1
 RATE = 0.4
@@ -144,7 +144,7 @@ def learn_joint_rejection(
     numbers = np.arange(len(rows.event))
     own = {name: of for name, of in rows.own.items() if name not in home.columns}
     undrawn = Rows(rows.event, own).with_fixed(home, events)
-    shares = row_weights(rows, events, weight, home.balance)
+    shares = None if weight is None else events.columns[weight][rows.event]
 
     def made(purpose: str) -> np.ndarray:
         drawn = draw(seeding.derive(seed, purpose), events, undrawn, numbers)
