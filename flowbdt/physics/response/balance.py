@@ -1,8 +1,8 @@
 """Weights by which rare kinds of parents count more in training.
 
 What is learned is given conditions, so weights that depend on conditions alone leave it as it is:
-they say where trees, ranks and early stopping look. Another process may have many of a kind that the
-training events have few of, such as jets around one muon.
+they say where trees, ranks and early stopping look. Another process may have many of a kind that
+the training events have few of, such as jets around one muon.
 """
 
 from __future__ import annotations
@@ -37,20 +37,22 @@ def found_kinds(parents: Objects) -> tuple[str, ...]:
 
 def balanced_weights(
     kinds: Sequence[str], events: Events, event: np.ndarray, own: dict[str, np.ndarray]
-) -> np.ndarray | None:
-    """Return weights (r,), of mean one, of rows of events (r,) with columns (r,); None if equal.
+) -> np.ndarray:
+    """Return weights (r,), of mean one, of rows of events (r,) with columns (r,).
 
     Raises ConfigError for a quantity of too many values.
     """
     weight = np.ones(len(event))
-    for text in kinds if len(event) else ():
+    if not len(event):
+        return weight
+    for text in kinds:
         values = Quantity.parse(text).values(events, event, own)
         _, kind, counts = np.unique(values, return_inverse=True, return_counts=True)
         if len(counts) > FEW_VALUES:
             raise ConfigError(
-                f"balance: {text!r} has {len(counts)} values; a kind is a branch or expression of at"
-                f" most {FEW_VALUES}, such as 'light = GenJet_pt < 20'"
+                f"balance: {text!r} has {len(counts)} values; a kind is a branch or expression of"
+                f" at most {FEW_VALUES}, such as 'light = GenJet_pt < 20'"
             )
         weight *= (counts.max() / counts)[kind] ** POWER
     weight = np.minimum(weight, MOST)
-    return None if np.ptp(weight) == 0 else weight / weight.mean()
+    return weight / weight.mean()

@@ -14,7 +14,6 @@ from .events import Events, Objects
 from .matching import Matches, matched_by_distance, matched_by_index
 from .shares import as_learned
 
-
 ROUNDING = 1e-12
 """Share of the largest value up to which those of a column with an exact 0 are what rounding left,
 such as widths of 1e-16 of jets of one particle: a flow of both would fill the gap."""
@@ -111,11 +110,19 @@ def stage_table(
     table = EventTable.of(
         columns,
         cond=None if cond is None else EventTable.of(cond, names, missing=True),
-        weight=row_weights(
-            rows, events, weight, home.balance if training and stage.kind == "properties" else ()
-        ),
+        weight=_weights(rows, events, weight, home.balance if training else (), stage),
     )
     return table
+
+
+def _weights(
+    rows: Rows, events: Events, weight: str | None, kinds: Sequence[str], stage: Stage
+) -> np.ndarray | None:
+    own = None if weight is None else events.columns[weight][rows.event]
+    if stage.kind != "properties" or not kinds:
+        return own
+    balance = balanced_weights(kinds, events, rows.event, rows.own)
+    return balance if own is None else own * balance
 
 
 def _with_zero(stage: Stage, columns: Mapping[str, np.ndarray]) -> list[str]:
@@ -128,17 +135,6 @@ def _with_zero(stage: Stage, columns: Mapping[str, np.ndarray]) -> list[str]:
 
 def _rounded_zeros(values: np.ndarray) -> np.ndarray:
     return np.where(np.abs(values) > ROUNDING * np.abs(values).max(initial=0), values, 0)
-
-
-def row_weights(
-    rows: Rows, events: Events, weight: str | None, kinds: Sequence[str]
-) -> np.ndarray | None:
-    """Return weights (r,) of rows: those of events, times those of kinds; None without either."""
-    balance = balanced_weights(kinds, events, rows.event, rows.own)
-    if weight is None:
-        return balance
-    own = events.columns[weight][rows.event]
-    return own if balance is None else own * balance
 
 
 def _training_rows(stage: Stage, home: Home, events: Events) -> tuple[Rows, dict[str, np.ndarray]]:
