@@ -14,10 +14,6 @@ from .events import Events, Objects
 from .matching import Matches, matched_by_distance, matched_by_index
 from .shares import as_learned
 
-ROUNDING = 1e-12
-"""Share of the largest value up to which those of a column with an exact 0 are what rounding left,
-such as widths of 1e-16 of jets of one particle: a flow of both would fill the gap."""
-
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -96,12 +92,10 @@ def stage_table(
 ) -> EventTable:
     """Return what a stage is trained on: a row for each event, parent, matched or other object.
 
-    In ``training`` kinds of parents weigh, and what is left of an exact 0 by rounding is 0.
+    In ``training`` kinds of parents weigh.
     """
     rows, columns = _training_rows(stage, home, events)
     columns = as_learned(columns, shares_of(stage, home), rows.own)
-    if training:
-        columns |= {name: _rounded_zeros(columns[name]) for name in _with_zero(stage, columns)}
     names = tuple(quantity.name for quantity in stage.quantities)
     order = order_name(home.name)
     if stage.kind == "properties" and rows.own[order].any():
@@ -123,18 +117,6 @@ def _weights(
         return own
     balance = balanced_weights(kinds, events, rows.event, rows.own)
     return balance if own is None else own * balance
-
-
-def _with_zero(stage: Stage, columns: Mapping[str, np.ndarray]) -> list[str]:
-    """Return the columns that are declared to have an exact 0."""
-    declared = stage.settings.get("transforms")
-    transforms = declared if isinstance(declared, Mapping) else {}
-    specs = {name: transforms.get(name) for name in columns}
-    return [k for k, v in specs.items() if isinstance(v, Mapping) and 0 in v.get("atoms", ())]
-
-
-def _rounded_zeros(values: np.ndarray) -> np.ndarray:
-    return np.where(np.abs(values) > ROUNDING * np.abs(values).max(initial=0), values, 0)
 
 
 def _training_rows(stage: Stage, home: Home, events: Events) -> tuple[Rows, dict[str, np.ndarray]]:
