@@ -75,6 +75,8 @@ class PackedFlow:
         memory = stored_arrays(source, manifest, stated)
         if memory is None or np.frombuffer(memory, np.uint8).ctypes.data % ALIGNMENT:
             return None  # the latter: another program packed the file anew
+        if any(read_array(memory, f"{n}.sizes", "int64") is not None for n in ("drawn", "cuts")):
+            return None  # Python draws some columns, or looks whether an event is kept
         content = source.read("plan.json")
         if atomic_files.digest_bytes(content) != manifest["files"].get("plan.json"):
             return None  # the whole flow says what is damaged

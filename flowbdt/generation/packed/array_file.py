@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 MAGIC = b"FLOWBDT\0"
-VERSION, DRAWN_VERSION, TURNED_VERSION = 3, 4, 5
+VERSION, DRAWN_VERSION, TURNED_VERSION = VERSIONS = 3, 4, 5
 """Raised when a reader of before would misread the file; the second of a model for C++ whose
 classifiers draw columns, the third of one whose events turn or must meet cuts."""
 
@@ -70,8 +70,8 @@ def texts(values: list[str] | tuple[str, ...]) -> np.ndarray:
 
 
 def is_current(content: bytes | memoryview) -> bool:
-    """Return whether content begins like a file of these versions, for single events in Python."""
-    heads = [struct.pack("<8sII", MAGIC, v, ORDER) for v in (VERSION, TURNED_VERSION)]
+    """Return whether content begins like a file of a version that this release writes."""
+    heads = [struct.pack("<8sII", MAGIC, v, ORDER) for v in VERSIONS]
     return bytes(content[:16]) in heads
 
 

@@ -44,9 +44,9 @@ def model_bytes(model: FlowBDT | Flow) -> bytes:
 
 
 def packed_bytes(flow: Flow) -> bytes | None:
-    """Return the arrays of a flow for its model file; None if they do not say all."""
+    """Return the arrays of a flow for its model file; None if it has no such form."""
     try:
-        return None if flow.draws_columns or len(flow.cuts) else model_bytes(flow)
+        return model_bytes(flow)
     except ConfigError:
         return None
 

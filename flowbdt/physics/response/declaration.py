@@ -16,6 +16,7 @@ from ...config import NONE, ModelConfig, read_yaml_file
 from ...errors import ConfigError, InputError
 from ...registry import unknown
 from ...typed_settings import check_fields
+from .balance import found_kinds
 from .events import Events, Objects
 from .quantities import Quantity
 from .shares import exact_shares, rounded_types
@@ -78,6 +79,7 @@ class CollectionPart:
     sort: str | None = None
     shares: list[list[str]] = field(default_factory=list)
     rejection: bool | list[str] = False
+    balance: bool | list[str] = False
     model: Settings = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -117,6 +119,10 @@ class Declaration:
         ``rejection``: True draws objects with a parent anew that a classifier of all columns
         together, beside the conditions, finds unlike real ones: what a flow for each column misses;
         or a list of what it sees besides, such as ``"answer = Jet_pt / GenJet_pt"``
+
+        ``balance``: True counts objects of rare kinds of parents more in the training of
+        properties, for processes that have many of them, see `balance`; or a list of branches and
+        expressions of the parent, of few values each, in place of what the training events show
 
         ``model``: settings of `FlowBDT` for the properties
     event : by name, a mapping with ``columns``, ``conditions`` and ``model``: columns of the event
@@ -195,7 +201,7 @@ class Home:
 
     ``index`` is the branch of parents, ``distance`` that of matching where there is no such branch
     in the training events; ``dropped`` says that objects without parent are left out; ``rounded``
-    are types of shares, see `shares.rounded_types`.
+    are types of shares, see `shares.rounded_types`, ``balance`` kinds of parents, as texts.
     """
 
     name: str
@@ -209,6 +215,7 @@ class Home:
     dropped: bool = False
     rejection: tuple[str, ...] | None = None
     rounded: dict[str, str] = field(default_factory=dict)
+    balance: tuple[str, ...] = ()
 
     @property
     def is_event(self) -> bool:
@@ -261,9 +268,21 @@ def homes_of(declared: Declaration, events: Events) -> list[Home]:
         for stage in home.stages:
             _check_conditions(stage, known, events.left_out)
             _check_settings(stage)
+    for home in homes:
+        _check_kinds(home, known - made.keys())
     if declared.weight is not None and declared.weight not in events.columns:
         raise ConfigError(str(unknown("branch of weights", declared.weight, events.columns)))
     return _in_order(homes, made)
+
+
+def _check_kinds(home: Home, given: Collection[str]) -> None:
+    """Raise ConfigError for kinds of what is generated: weights by these would change what is."""
+    for text in home.balance:
+        try:
+            Quantity.parse(text).check(given)
+        except ConfigError as error:
+            where = f"collection {home.name}: balance is of kinds of {home.parent}, as given"
+            raise ConfigError(f"{where}; {error}") from error
 
 
 def _check_conditions(stage: Stage, known: Collection[str], left_out: Mapping[str, str]) -> None:
@@ -311,6 +330,8 @@ def _collection(declared: Declaration, name: str, content: Any, events: Events) 
             f"collection {name}: 'parent' goes with 'index', the branch that has the place of an"
             " object's parent, or with 'match', the largest distance in (eta, phi)"
         )
+    if part.parent is None and not isinstance(part.balance, bool):
+        raise ConfigError(f"collection {name}: balance is of kinds of the parent, which it has not")
     if part.rejection is not False and part.parent is None:
         raise ConfigError(
             f"collection {name}: a rejection of all stages is of objects with a parent; others have"
@@ -395,7 +416,15 @@ def _collection(declared: Declaration, name: str, content: Any, events: Events) 
         part.fakes is False,
         _seen_besides(part.rejection),
         rounded_types(own, part.shares),
+        _kinds(part, events),
     )
+
+
+def _kinds(part: CollectionPart, events: Events) -> tuple[str, ...]:
+    if not isinstance(part.balance, bool):
+        return tuple(part.balance)
+    found = part.balance and part.parent is not None
+    return found_kinds(events.collections[str(part.parent)]) if found else ()
 
 
 def _seen_besides(rejection: bool | list[str]) -> tuple[str, ...] | None:
