@@ -277,7 +277,7 @@ class FlowBDT(BaseEstimator):
         for name in ("booster", "noise"):
             settings[name] = settings[name] or {}
         if self.density and settings["particles"] == "auto":
-            settings["particles"] = {}  # a density is one of columns, not of events up to a turn
+            settings["particles"] = {}  # and so no cuts: what is beyond one has none
         return ModelConfig(**atomic_files.to_plain({**settings, "random_state": seed}))
 
     def _adopt(self, content: bytes, flow: Flow | None = None) -> None:
@@ -542,8 +542,7 @@ class FlowBDT(BaseEstimator):
         Raises
         ------
         NotFittedError; InputError as `sample` for ``given``; ConfigError if it has no density:
-        particles learned up to a turn, columns that are linear functions of others, or a model
-        without a mixture in closed form.
+        columns that are linear functions of others, or a model without a mixture in closed form.
         """
         flow = self.flow()
         if flow.members:

@@ -13,9 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import ndtr
+from test_particle_coordinates import CARTESIAN, POLAR, cartesian, mass_of, resonance
 
 from flowbdt import EventTable, FlowBDT
 from flowbdt.errors import DataWarning
+from flowbdt.flow.solvers import integrate
 from flowbdt.generation import discrete_columns, event_selection, generate_rows
 from flowbdt.generation.export.write_cpp import source
 from flowbdt.generation.trained_flow import Flow
@@ -131,12 +133,13 @@ class Exported:
 class GivenNoise:
     """Stands for `seeding.RowNoise`, with normal numbers (n, r) in place of keyed ones.
 
-    Of each attempt there are those of an event, those of its classifiers, and one that keeps it.
+    Of each attempt there are those of an event, those of its classifiers, a vector that turns it
+    and one that keeps it. A turn is that of the first.
     """
 
     def __init__(self, flow, random):
         self.random, self.m = random, flow.n_latent
-        self.size = flow.n_latent + len(flow.transform.skeleton)
+        self.size = flow.n_noise
 
     def numbers(self, rows, attempt, begin, end):
         first = attempt * (self.size + 1)
@@ -148,6 +151,9 @@ class GivenNoise:
             uniform = ndtr(self.numbers(rows, attempt - 1, self.size, self.size + 1))
             kept = uniform[:, 0] if uniform.size else np.full(len(rows), -1.0)  # of the last one
             return SimpleNamespace(random=lambda: kept)
+        if purpose == "turn":
+            x, y = self.numbers(rows, 0, self.size - 2, self.size).T
+            return SimpleNamespace(random=lambda: np.arctan2(y, x) / (2 * np.pi))
         assert purpose == "sample"
         return SimpleNamespace(standard_normal=lambda _: self.numbers(rows, attempt, 0, self.m))
 
@@ -165,6 +171,23 @@ def events_of_numbers(flow, random, cond):
         patch.setattr(event_selection, "RowNoise", given)
         patch.setattr(discrete_columns, "row_numbers", given.row_numbers)
         return flow.generator.events(0, np.arange(len(random)), cond)
+
+
+def in_python(flow, z, cond=None):
+    """The events of noise z (n, r) by numpy and XGBoost, and their acceptance."""
+    sampler, m = flow.sampler, flow.n_latent
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # of undefined relations
+        ends = integrate(sampler.solver, flow.field, z[:, :m], sampler.boundaries, cond=cond).x
+        x = flow.transform.inverse(ends, None, cond)
+        kept = flow.generator.is_near(x).astype(float)
+        if flow.ratio is not None:
+            seen = flow.generator.classifier_inputs(x, cond)
+            log_ratio = flow.ratio.log_ratio(seen).reshape(len(x)).astype(float)
+            kept *= np.minimum(np.exp(log_ratio) / flow.ratio.ceiling, 1.0)
+        if flow.transform.turn:
+            x = flow.transform.turned(x, np.arctan2(z[:, -1], z[:, -2]), cond)
+    return x, kept * (flow.generator.within_cuts(x, cond) if len(flow.cuts) else 1.0)
 
 
 SMALL = {
@@ -241,6 +264,27 @@ def often_undefined():
     data = EventTable.of(np.column_stack([a, np.log(a), 1 / a]), ["a", "log", "inverse"])
     relations = ["log = log(a)", "inverse = 1 / maximum(a, 0 * a)"]
     return FlowBDT(**{**SMALL, "transforms": "standard", "relations": relations}).fit(data)
+
+
+def particles(vectors=False):
+    """Two electrons from a resonance whose events turn, with cuts and all that particles tell."""
+    frame, declared = resonance(1000), POLAR
+    frame = frame[frame.eta1.abs() < 2.4].drop(columns="q").astype({"phi1": "float32"})
+    if vectors:
+        frame, declared = cartesian(frame, {"1": 0.1, "2": 0.1}), CARTESIAN
+    frame["M"] = mass_of(frame, declared, "a", "b")
+    settings = {
+        "particles": declared,
+        "relations": ["M = mass(a, b)"],
+        "require": ["pt(b) > 20", "85 < M < 120 or isnan(M)", "not (abs(eta(a)) >= 2.4)"],
+        "observables": [
+            *("y = rapidity(a, b)", "r = deltaR(a, b)", "away = deltaphi(a, b) * (y >= 1)"),
+            *("sum = where(pt(a) == pt(b), 2, energy(a + b))", "eta_a = eta(a)"),
+        ],
+        "rejection": True,
+    }
+    frame = frame[frame.M.between(85.001, 119)]
+    return FlowBDT(**{**SMALL, **settings}).fit(frame)
 
 
 def every_transform():
@@ -332,6 +376,8 @@ KINDS = {
     "low-rank student with conditions": lambda: student(preconditioner=LOW_RANK),
     "every transform": every_transform,
     "undefined relations": often_undefined,
+    "particles": particles,
+    "vectors": lambda: particles(vectors=True),
     **{f"depth {depth}": partial(of_depth, depth) for depth in (1, 2, 3, 5, 6, 7, 8)},
 }
 

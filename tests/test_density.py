@@ -252,6 +252,33 @@ def test_learned_coordinates_count_by_their_volume():
     assert logs.mean() == pytest.approx(norm.logpdf(sim, gen, 0.1 * gen).mean(), abs=0.06)
 
 
+def test_a_turn_counts_per_unit_of_its_angle_or_vector():
+    rng, n = np.random.default_rng(3), 800
+    pt, eta, phi = 20 + rng.gamma(3, 5, n), rng.normal(size=n), rng.uniform(-np.pi, np.pi, n)
+    polar = {"pt": pt, "eta": eta, "phi": phi}
+    vectors = {"px": pt * np.cos(phi), "py": pt * np.sin(phi), "pz": pt * np.sinh(eta)}
+    with_energy = {"E": np.hypot(pt * np.cosh(eta), 0.1), **vectors}
+    logs, models = [], []
+    for columns in ({"pt": pt, "eta": eta}, polar, vectors, with_energy):
+        mass = {} if "E" in columns else {"mass": 0}
+        particles = {"a": {k: k for k in columns} | mass} if len(columns) > 2 else {}
+        settings = {"particles": particles, "require": ["pt > 21"] if columns is polar else []}
+        model = FlowBDT(**SMALL, **settings, observables=[]).fit(pd.DataFrame(columns))
+        assert bool(model.transform_.turn) == (len(columns) > 2)
+        models.append(model)
+        x = np.column_stack([*columns.values()])
+        logs.append(Reference(model.flow()).log_density(x, None)[0])
+    assert np.allclose(logs[1], logs[0] - np.log(2 * np.pi), atol=1e-9)
+    assert np.allclose(logs[2], logs[1] - np.log(pt**2 * np.cosh(eta)), atol=1e-4)
+    assert np.allclose(logs[3], logs[2], atol=1e-4)
+    wrong = np.column_stack([*{**with_energy, "E": 1.1 * with_energy["E"]}.values()])
+    assert np.isneginf(Reference(models[3].flow()).log_density(wrong, None)[0]).all()
+    model = models[1].fit_density(pd.DataFrame(polar))
+    turned = pd.DataFrame({**polar, "phi": phi[::-1]})
+    assert np.allclose(model.score_samples(turned), model.score_samples(pd.DataFrame(polar)))
+    assert np.isneginf(model.score_samples(turned.assign(pt=20.5))).all()
+
+
 def test_weights_count():
     x = np.r_[RNG.normal(-2, 1, 1500), RNG.normal(2, 1, 1500)][:, None]
     model = FlowBDT(**SMALL, density=True)

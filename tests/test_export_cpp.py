@@ -9,7 +9,6 @@ import ctypes
 import os
 import shutil
 import subprocess
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -24,20 +23,21 @@ from exported_models import (
     SMALL,
     STRICT,
     Exported,
+    events_of_numbers,
     flow_of,
+    in_python,
     loaded_library,
     often_undefined,
     pointer,
 )
+from test_particle_coordinates import POLAR, resonance
 
 from flowbdt import FlowBDT
 from flowbdt.cli.main import main
-from flowbdt.errors import DataWarning
-from flowbdt.flow.solvers import integrate
 from flowbdt.generation.event_selection import MOST_ATTEMPTS
 from flowbdt.generation.export import write_cpp
 from flowbdt.generation.export.write_cpp import SOURCES, source
-from flowbdt.generation.packed.array_file import DRAWN_VERSION, VERSION
+from flowbdt.generation.packed.array_file import DRAWN_VERSION, TURNED_VERSION, VERSION
 from flowbdt.generation.packed.model_arrays import model_bytes
 
 EVENTS = 1000
@@ -57,19 +57,6 @@ def large(flow):
     return flow.condition_scaling.centre.any()
 
 
-def in_python(flow, z, cond):
-    """The events of noise z (n, m), and their acceptance."""
-    sampler = flow.sampler
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DataWarning)  # of undefined relations
-        ends = integrate(sampler.solver, flow.field, z, sampler.boundaries, cond=cond).x
-        x = flow.transform.inverse(ends, None, cond)
-    if flow.ratio is None:
-        return x, flow.generator.is_near(x).astype(float)
-    log_ratio = flow.ratio.log_ratio(flow.generator.classifier_inputs(x, cond)).reshape(len(x))
-    return x, np.minimum(np.exp(log_ratio.astype(float)) / flow.ratio.ceiling, 1.0)
-
-
 @pytest.fixture(scope="module", params=list(KINDS))
 def case(request, tmp_path_factory):
     model = KINDS[request.param]()
@@ -81,7 +68,7 @@ def case(request, tmp_path_factory):
 
 def test_events_are_those_of_python(case, library):
     flow = case.flow
-    z = np.random.default_rng(2).standard_normal((EVENTS, flow.plan["n_latent"]))
+    z = np.random.default_rng(2).standard_normal((EVENTS, flow.n_noise))
     cond = conditions_of(flow, EVENTS)
     expected, kept = in_python(flow, z, cond)
     with Exported(library, case.path) as exported:
@@ -93,6 +80,28 @@ def test_events_are_those_of_python(case, library):
     assert np.all(np.abs(events - expected) <= 1e-5 * np.abs(expected) + scale)
     assert np.allclose(acceptance, kept, rtol=1e-5)
     assert events.std(axis=0).max() > 0.1
+
+
+def test_particles_with_columns_that_classifiers_draw_are_those_of_python(library, tmp_path):
+    frame = resonance(900).drop(columns="q")
+    frame.loc[frame.index % 4 == 1, ["pt2", "eta2", "phi2"]] = np.nan
+    frame["kind"] = np.where(frame.eta1 > 0, "forward", "backward")
+    frame = frame[(frame.pt1 < 40) | (frame.kind == "forward")]
+    cuts = ["not (pt2 < 20)", "kind == 'forward' or pt1 < 40"]
+    settings = {**SMALL, "preconditioner": "gaussian", "particles": POLAR, "require": cuts}
+    model = FlowBDT(**settings).fit(frame)
+    flow = model.flow()
+    assert flow.transform.turn
+    write_cpp(model, tmp_path)
+    random = np.random.default_rng(2).standard_normal((EVENTS, flow.n_noise + 1))
+    with Exported(library, tmp_path / "model.bin") as exported:
+        new, kept = exported.from_noise(random[:, :-1], np.zeros((EVENTS, 0)))
+        many = exported.many(np.zeros((EVENTS, 0)), 5, 0)
+    assert 0 < np.mean(kept == 0) < 0.5
+    expected = events_of_numbers(flow, random[kept > 0], None)
+    np.testing.assert_allclose(new[kept > 0], expected, rtol=1e-5)
+    assert flow.generator.within_cuts(many, None).all()
+    assert np.histogram(many[:, list(frame).index("phi1")], 4, (-np.pi, np.pi))[0].min() > 200
 
 
 def test_generated_events_leave_domain_and_reach_of_a_relation():
@@ -339,8 +348,9 @@ def test_another_sampler_is_exported_without_rejection(rejecting, tmp_path, libr
 
 
 def test_the_header_reads_the_version_that_is_written():
-    versions = f"kVersion = {VERSION}, kDrawnVersion = {DRAWN_VERSION};"
-    assert versions in source("flowbdt.hpp").read_text()
+    versions = {"": VERSION, "Drawn": DRAWN_VERSION, "Turned": TURNED_VERSION}
+    said = ", ".join(f"k{name}Version = {number}" for name, number in versions.items())
+    assert f"{said};" in source("flowbdt.hpp").read_text()
 
 
 def test_equal_models_give_equal_bytes(rejecting):

@@ -43,7 +43,7 @@ def rejecting_file(rejecting, tmp_path_factory):
 DAMAGES = {
     "begin with FLOWBDT": lambda b: b"X" + b[1:],
     "byte order": lambda b: b[:12] + b[15:11:-1] + b[16:],
-    "format version 9, this flowbdt.hpp reads versions 3 and 4": lambda b: b[:8] + b"\x09" + b[9:],
+    "format version 9, this flowbdt.hpp reads versions 3 to 5": lambda b: b[:8] + b"\x09" + b[9:],
     "truncated": lambda b: b[:-64],
     "only 10 bytes": lambda b: b[:10],
     "checksum": lambda b: b[:-100] + bytes([b[-100] ^ 1]) + b[-99:],

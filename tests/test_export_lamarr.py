@@ -382,7 +382,7 @@ def test_columns_that_classifiers_draw_are_those_of_python(library, tmp_path, qu
     given = np.random.default_rng(8).normal(size=(500, 1))
     with Exported(library, tmp_path / "model.bin") as exported:
         size = exported.size("n_latent")
-        assert size == flow.n_latent + len(flow.transform.skeleton)
+        assert size == flow.n_noise
         noise = np.random.default_rng(9).standard_normal((500, size))
         new, _ = exported.from_noise(noise, given)
         one = exported.one(given[0], 3, 5)

@@ -6,6 +6,7 @@ import json
 import sys
 import warnings
 
+import exported_models
 import numpy as np
 import pytest
 import xgboost as xgb
@@ -14,11 +15,13 @@ from flowbdt import EventTable, FlowBDT, seeding
 from flowbdt.errors import ConfigError, DataWarning, MissingExtra
 from flowbdt.flow.closed_form.conditioning import FullKernel, density_problem
 from flowbdt.flow.solvers import integrate
-from flowbdt.generation.export.onnx_columns import columns_of
+from flowbdt.generation.export.onnx_columns import columns_of, expressions_of
 from flowbdt.generation.export.onnx_graph import Graph
 from flowbdt.generation.export.onnx_steps import MOST_UNKNOWN, projections, tree_sum
 from flowbdt.generation.export.write_onnx import write_onnx
+from flowbdt.generation.packed.pack_columns import expression_arrays
 from flowbdt.generation.trained_flow import Flow
+from flowbdt.tables.formulas.expressions import Expression
 from flowbdt.tables.transforms import TableTransform
 from flowbdt.tables.transforms.rounded_floats import in_bits
 from flowbdt.training.run_directory import Archive
@@ -151,6 +154,18 @@ def test_events_with_a_computed_column_far_beyond_training_are_not_to_be_kept(tm
     (_, kept), expected, flow = compare(model, tmp_path, 1000)
     assert np.array_equal(kept, flow.generator.is_near(expected))
     assert 0.5 < kept.mean() < 1
+
+
+@pytest.mark.parametrize("kind", ["particles", "vectors"])
+def test_particles_that_turn_are_those_of_python_with_cuts_and_masses(kind, tmp_path):
+    flow = exported_models.flow_of(exported_models.KINDS[kind]())
+    write_onnx(flow, tmp_path / "flow.onnx")
+    noise = np.random.default_rng(3).normal(size=(1000, flow.n_noise))
+    events, kept = run(tmp_path / "flow.onnx", noise=noise)
+    expected, chances = exported_models.in_python(flow, noise)
+    np.testing.assert_allclose(events, expected, rtol=TOLERANCE)
+    assert np.allclose(kept, chances, rtol=TOLERANCE)
+    assert 0.05 < np.mean(kept == 0) < 0.5
 
 
 @pytest.mark.parametrize("n_cond", [1, 2, 3])
@@ -345,6 +360,23 @@ def test_angles_are_exact_in_all_quadrants_and_on_the_axes():
     (got,) = run(graph.to_bytes("", {}, "0"), z=z)
     away = np.abs(got - transform.inverse(z))
     assert np.minimum(away, 2 * np.pi - away).max() < 1e-14
+
+
+def test_functions_that_onnxruntime_does_not_have_are_exact():
+    size = np.geomspace(1e-12, 300, 300)
+    a = np.concatenate([-size[::-1], [0.0], size])
+    columns = {"a": a, "b": np.roll(a, 7)}
+    functions = [*("tan", "sinh", "cosh", "tanh", "arcsinh", "rint"), "arctan2", "hypot"]
+    functions += ["arcsin", "arccos", "arctan"]
+    texts = [f"{name}(a{', b' * (name in ('arctan2', 'hypot'))})" for name in functions]
+    texts += ["where((a < b) & ~(a >= 1) | (b == 0) or a != b > 2, a, -b)"]
+    made = {text: Expression.parse(text, "observable") for text in texts}
+    graph = Graph()
+    found = expressions_of(graph, expression_arrays(made, ["a", "b"]), graph.input("x", 2), 2)
+    graph.output("y", graph.join(found), len(texts))
+    (got,) = run(graph.to_bytes("", {}, "0"), x=np.column_stack([*columns.values()]))
+    for values, (text, expression) in zip(got.T, made.items(), strict=True):
+        np.testing.assert_allclose(values, expression.numbers(columns), 1e-12, 1e-16, err_msg=text)
 
 
 def test_the_file_says_what_goes_in_and_comes_out(tmp_path):

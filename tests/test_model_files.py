@@ -10,14 +10,16 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-from conftest import PLAIN, QUICK
+from conftest import PLAIN, QUICK, mixed_table
 
-from flowbdt import FlowBDT, atomic_files
+from flowbdt import FlowBDT, atomic_files, open_sampler
 from flowbdt.config import ModelConfig
 from flowbdt.errors import FormatError, RunError
 from flowbdt.generation.fit_run import fit_run
 from flowbdt.generation.trained_flow import Flow
+from flowbdt.tables.event_table import EventTable
 from flowbdt.tables.formats import read_table
 from flowbdt.training import run_directory
 from flowbdt.training.plan import Inputs
@@ -79,17 +81,38 @@ def test_flows_of_other_options_are_kept_and_the_packed_arrays_used(tmp_path, fi
     assert np.array_equal(*(m.sample(50, random_state=3) for m in (fitted, loaded)))
 
 
-def test_the_program_generates_from_a_file_with_few_imports(tmp_path, fitted):
+def drawn():
+    """A model with columns that classifiers draw, and a cut."""
+    table = EventTable.of(mixed_table(200).to_frame()[["pt", "mass", "kind"]])
+    table = table.take(table.column("pt") > -1)
+    return small(preset="fast", require=["pt > -1"]).fit(table)
+
+
+@pytest.mark.parametrize("kind", ["numbers", "drawn"])
+def test_the_program_generates_from_a_file_with_few_imports(tmp_path, fitted, kind):
+    fitted = drawn() if kind == "drawn" else fitted
     fitted.save(tmp_path / "m.flowbdt")
+    assert FlowBDT.load(tmp_path / "m.flowbdt").flow()._packed is not None
     code = (
         "import sys; from flowbdt.cli.main import main; assert main(sys.argv[1:]) == 0;"
-        "print(*{'pandas', 'xgboost', 'sklearn', 'scipy', 'yaml', 'tqdm'} & set(sys.modules))"
+        "heavy = {'pandas', 'xgboost', 'sklearn', 'scipy', 'yaml', 'tqdm', 'h5py', 'concurrent'};"
+        "print(*heavy & set(sys.modules))"
     )
     words = f"generate {tmp_path}/m.flowbdt -n 20 --seed 6 -q -o {tmp_path}/new.csv".split()
     command = [sys.executable, "-c", code, *words]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
-    assert np.array_equal(read_table(tmp_path / "new.csv").x, fitted.sample(20, random_state=6))
+    new = read_table(tmp_path / "new.csv").to_frame()
+    wanted = EventTable.of(fitted.sample(20, random_state=6)).to_frame()
+    if kind == "numbers":
+        assert np.array_equal(new, wanted)
+    else:
+        pd.testing.assert_frame_equal(new, wanted, check_dtype=False, check_categorical=False)
+        (tmp_path / "old.flowbdt").write_bytes(fitted.archive_)
+        old, packed = (
+            open_sampler(tmp_path / f"{f}.flowbdt", random_state=6) for f in ("old", "m")
+        )
+        assert np.array_equal(old.one(), packed.one())
 
 
 def test_load_reads_a_run_folder_as_well(tmp_path, jets):

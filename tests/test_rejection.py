@@ -11,7 +11,6 @@ from flowbdt.errors import ConfigError, FormatError, InputError, RunError
 from flowbdt.evaluation.entries import Truth
 from flowbdt.generation import event_selection, trained_flow
 from flowbdt.generation import fit_run as fit_file
-from flowbdt.generation.export.write_cpp import write_cpp
 from flowbdt.generation.fit_run import fit_run
 from flowbdt.generation.trained_flow import Flow
 from flowbdt.tables.formats import read_attributes, read_table
@@ -272,7 +271,6 @@ def meets(table):
 
 @pytest.fixture(scope="module")
 def cut():
-    # as the columns stand, so that it can be exported
     return FlowBDT(**COARSE, rejection=False, coordinates="columns", **DERIVED).fit(jets())
 
 
@@ -406,14 +404,6 @@ def test_entries_are_judged_with_what_their_runs_declare(cut, tmp_path):
         Truth.for_entries([*paths, str(tmp_path / "n.flowbdt")], jets(), None)
     said = Truth.for_entries([*paths, str(tmp_path / "n.flowbdt")], jets(), None, ["r = pt1 / 2"])
     assert said.derived.names == ("r",)
-
-
-def test_exports_refuse_what_they_cannot_keep(cut, tmp_path):
-    with pytest.raises(ConfigError, match=r"requires=False\), and leave these out"):
-        write_cpp(cut, tmp_path / "cpp")
-    flow = Flow(run_directory.Archive("model", cut.archive_), requires=False, compiled=False)
-    write_cpp(flow, tmp_path / "cpp")
-    assert (tmp_path / "cpp" / "model.bin").exists()
 
 
 def test_cuts_hold_with_missing_values_kept_and_filled():

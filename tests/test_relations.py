@@ -9,7 +9,6 @@ from flowbdt import FlowBDT
 from flowbdt.config import ModelConfig
 from flowbdt.errors import ConfigError, DataWarning, InputError
 from flowbdt.evaluation.evaluate import evaluate
-from flowbdt.generation.export.write_cpp import write_cpp
 from flowbdt.generation.one_event import open_sampler
 from flowbdt.tables.coordinates.learned_columns import Coordinates
 from flowbdt.tables.coordinates.ordered_columns import with_differences
@@ -428,10 +427,9 @@ def test_a_column_that_is_a_mass_of_particles_agrees_with_them_in_every_event(tm
     )
     model.fit(table).save(tmp_path / "m.flowbdt")
     events = FlowBDT.load(tmp_path / "m.flowbdt").sample(500, random_state=2)
-    np.testing.assert_array_equal(events.column("M"), mass.values(events.by_name())[:, 0])
+    expected = mass.values(events.by_name())[:, 0]
+    np.testing.assert_allclose(events.column("M"), expected, rtol=1e-12)
     assert np.array_equal(model.sample(500, random_state=2).x, events.x)
-    with pytest.raises(ConfigError, match="not compiled"):
-        write_cpp(model, tmp_path / "cpp")
 
 
 # ---- relations and cuts that nobody declared

@@ -290,6 +290,9 @@ BAD_DECLARATIONS = {
     "per object": (spec(event={"MET": {"conditions": ["Jet_pt"]}}), "such as sum(Jet_pt)"),
     "shares": (jet(shares=[["Jet_pt", "Jet_phi"]]), "shares are two or more columns in the order"),
     "rejection": (jet(rejection=True, parent=None, index=None), "objects with a parent"),
+    "balance": (jet(balance=["Jet_pt > 30"]), "balance is of kinds of GenJet, as given"),
+    "kinds": (jet(balance=["GenJet_pt"]), "balance: 'GenJet_pt' has"),
+    "no kinds": (jet(balance=["nPU"], parent=None, index=None), "which it has not"),
     "nothing": ({"model": SETTINGS}, "a chain needs collections or event columns"),
 }
 
@@ -370,6 +373,32 @@ def test_judges_see_the_same_however_conditions_are_put():
     np.testing.assert_allclose(second[:, -1], own["Jet_eta"] - own["GenJet_eta"], atol=1e-6)
     np.testing.assert_array_equal(second[:, 3], own["Jet_pt"])
     assert second.shape[1] == first.shape[1] + 2
+
+
+def test_rare_kinds_of_parents_weigh_more_in_training():
+    rng = np.random.default_rng(4)
+    flavour, muon = rng.choice([1, 5], 4000, p=[0.8, 0.2]), rng.random(4000)
+    muon[rng.random(4000) < 0.99] = 0.0
+    gen = {"GenJet_flavour": flavour, "GenJet_muon": muon, "GenJet_pt": rng.random(4000)}
+    jet = {"Jet_width": rng.random(4000), "Jet_genIdx": np.zeros(4000, dtype=int)}
+    one = np.ones(4000, dtype=int)
+    events = Events(4000, {}, {"GenJet": Objects(one, gen), "Jet": Objects(one, jet)})
+    part = {"parent": "GenJet", "index": "Jet_genIdx", "fakes": False}
+    declared = Declaration(collections={"Jet": part | {"balance": True}})
+    (home,) = homes_of(declared, events)
+    assert home.balance == ("GenJet_flavour", "kind = GenJet_muon == 0.0")
+    table = stage_table(home.stage("properties"), home, events, None, training=True)
+    weight, common = table.weight / table.weight.min(), (flavour == 1) & (muon == 0)
+    assert (weight[common] == 1).all()
+    assert table.weight.mean() == pytest.approx(1)
+    bottom = (flavour == 5) & (muon == 0)
+    expected = np.sqrt((flavour == 1).sum() / (flavour == 5).sum())
+    assert weight[bottom] == pytest.approx(expected)
+    assert weight[muon > 0] == pytest.approx(5)
+    judged = stage_table(home.stage("properties"), home, events, None)
+    assert judged.weight is None
+    (plain,) = homes_of(Declaration(collections={"Jet": part}), events)
+    assert plain.balance == ()
 
 
 def test_steps_of_a_stage_follow_from_what_it_learns():

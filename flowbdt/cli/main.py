@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import signal
@@ -127,6 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status: 0 done, 1 an error with a message, 2 bad usage."""
     if arguments is None:  # not called by other code; read by `flowbdt.trees.xgboost_on_demand`
         os.environ.setdefault("FLOWBDT_PROGRAM", "1")
+        gc.set_threshold(20_000)  # what is imported stays: no need to look for garbage in it
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # not every terminal knows every letter
             stream.reconfigure(errors="replace")

@@ -23,7 +23,7 @@ from ..flow.closed_form.expectation_maximisation import GaussianMixture, gap_pat
 from ..flow.closed_form.gaps import draw_unknown, with_wide
 from ..flow.closed_form.mixture import MixturePreconditioner
 from ..seeding import RowNoise, derive, drawn, stream
-from ..tables.formulas.relations import TOLERANCE, relative_deviation
+from ..tables.formulas.relations import TOLERANCE, Relation, relative_deviation
 from ..tables.transforms.patterns import as_stored
 from ..training.threads import one_thread_of_blas
 from ..trees.density_ratio import DensityRatio
@@ -67,10 +67,17 @@ class Reference:
         needed = "score_samples needs"
         if flow.from_source:
             raise ConfigError(f"{needed} a model of its own noise, this one starts from events")
-        if transform.turn or len(transform.coordinates) != len(transform.coordinates.targets):
+        learned = {*transform.coordinates.names}
+        self._replaced, self._following = list[str](), list[Relation]()
+        for relation in transform.coordinates.relations:
+            if learned.isdisjoint(relation.sources):  # an energy by the mass of all
+                self._following.append(relation)
+            else:
+                self._replaced.append(relation.target)
+        if len(learned) != len(self._replaced):
             raise ConfigError(
-                f"{needed} coordinates with a volume, and particles were learned up to the turn of"
-                " an event, or in other numbers of columns; fit with particles={}"
+                f"{needed} coordinates with a volume, and particles were learned in other numbers"
+                " of columns; fit with particles={}"
             )
         if mixture is None and flow.n_latent:
             raise ConfigError(f"{needed} the closed form: fit with preconditioner='mixture'")
@@ -131,7 +138,8 @@ class Reference:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of undefined relations
             transform.complete(x, codes, cond)
-        return x
+            uniform = RowNoise(seed, "turn", rows, once=True).random()
+            return transform.turned(x, 2 * np.pi * uniform, cond)
 
     def _joined(self, latent: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
         if cond is None:
@@ -163,6 +171,7 @@ class Reference:
 
         Values with a probability of their own count by that. The log is -inf where no row can be.
         """
+        turned, x = x, self.flow.transform.without_turn(x)
         wide = self.flow.transform.with_learned(x, cond)
         places = [i for i, chart, _ in self._charts if chart is not None]
         draws = any(chart.draws for _, chart, _ in self._charts if chart is not None)
@@ -179,8 +188,22 @@ class Reference:
         result[possible] = log_sum_exp(terms[possible]) - np.log(n_points)
         shares = np.exp(terms - np.where(possible, result, 0.0)[:, None])
         error = shares.std(axis=1) / np.sqrt(n_points)
+        if len(self.flow.cuts):
+            possible &= self.flow.generator.within_cuts(turned, cond)
+            result[~possible] = -np.inf
         result[possible] += self._log_jacobian(x[possible], at_rows(cond, possible))
-        return result, error
+        return result + self._log_turn(x), error
+
+    def _log_turn(self, x: np.ndarray) -> np.ndarray | float:
+        """Return the log of the density (n,) of an angle of rows without turn, (n, d).
+
+        Per unit of it, or of the x and y components of the vector that points to it.
+        """
+        turn, names = self.flow.transform.turn, self.flow.transform.names
+        if not turn:
+            return 0.0
+        radius = x[:, names.index(turn.reference[0])] if len(turn.reference) == 2 else 1.0
+        return np.asarray(-np.log(2 * np.pi * radius))
 
     def _log_terms(
         self, x: np.ndarray, wide: np.ndarray, cond: np.ndarray | None, n_points: int
@@ -239,6 +262,9 @@ class Reference:
         for i, chart, one in self._charts:
             if chart is None and i < made.shape[1]:
                 made[:, i] = one.inverse(np.empty((len(x), 0)))
+        columns = self.flow.transform.by_name(made, cond)
+        for relation in self._following:
+            columns[relation.target][:] = relation.evaluate(columns)
         self.flow.transform.complete(made, codes, cond)
         same = np.isnan(made) & np.isnan(x)
         for j, both in enumerate(zip(x.T, made.T, strict=True)):
@@ -247,11 +273,7 @@ class Reference:
             if known.any():
                 near = relative_deviation(stored[known], expected[known]) <= TOLERANCE
                 same[known, j] = near
-        possible = same.all(axis=1)
-        cuts = self.flow.generator.cuts
-        if len(cuts):
-            possible &= self.flow.generator.within_cuts(x, cond)
-        return np.asarray(possible)
+        return np.asarray(same.all(axis=1))
 
     def _log_jacobian(self, x: np.ndarray, cond: np.ndarray | None) -> np.ndarray:
         """Return the log of the volume (n,) of learned columns per volume of those they replace."""
@@ -262,7 +284,7 @@ class Reference:
         columns = transform.by_name(x, cond)
         here = coordinates.forward(columns, n)
         slopes = np.empty((n, len(coordinates), len(coordinates)))
-        for j, name in enumerate(coordinates.targets):
+        for j, name in enumerate(self._replaced):
             step = STEP * max(float(np.nanstd(columns[name])), float(np.nanmax(abs(columns[name]))))
             away = [
                 (coordinates.forward({**columns, name: columns[name] + h}, n) - here) / h

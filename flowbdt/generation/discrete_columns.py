@@ -12,6 +12,7 @@ from ..seeding import RowNoise, drawn, row_numbers, stream
 from ..tables.conditions import ColumnScaling
 from ..tables.transforms import TableTransform
 from ..training.train_classifier import classifier_inputs, known_inputs
+from ..trees.check_trees import checked_booster
 from ..trees.classifiers import ValueClassifier, probabilities
 from ..trees.tree_arrays import Forest, forests
 from .native.core import Discrete
@@ -244,10 +245,11 @@ def log_odds_of(
     content: bytes, compiled: bool, n_threads: int
 ) -> tuple[ValueClassifier, Callable[[np.ndarray], np.ndarray], list[Forest] | None]:
     """Return a stored classifier, the function that evaluates its trees, and what is compiled."""
-    classifier = ValueClassifier.from_bytes(content)
+    stored = checked_booster(content)
+    classifier = ValueClassifier.from_bytes(content, stored)
     if compiled:
         try:
-            trees, n_inputs = forests(content)
+            trees, n_inputs = forests(stored)
             return classifier, native_trees(trees, n_inputs).predict, trees
         except ConfigError as error:
             warn_slow(str(error))

@@ -58,8 +58,12 @@ class EventGenerator(EventSelection):
     def _turned(self, x: np.ndarray, seed: int, rows: np.ndarray, cond: Any) -> np.ndarray:
         if not self.transform.turn:
             return x
-        turns = RowNoise(seed, "turn", rows, once=True).random()
-        return self.transform.turned(x, 2 * np.pi * turns, cond)
+        angles = 2 * np.pi * RowNoise(seed, "turn", rows, once=True).random()
+        if self.compiled_inverse is None:
+            return self.transform.turned(x, angles, cond)
+        x = np.array(x, order="C")
+        _warn_undefined(self.compiled_inverse.turn(x, angles, cond))
+        return x
 
     def _without_turn(self, x: np.ndarray) -> np.ndarray:
         return self.transform.without_turn(x)
@@ -118,8 +122,7 @@ class EventGenerator(EventSelection):
         if self.compiled_inverse is None or lost:
             return self.transform.inverse(z, cond=cond)
         x, undefined = self._restored(z, cond)
-        if undefined:
-            warn_of_events(UNDEFINED.format(plural(undefined, "generated event")))
+        _warn_undefined(undefined)
         return x
 
     def _restored(self, z: np.ndarray, cond: np.ndarray | None) -> tuple[np.ndarray, int]:
@@ -127,3 +130,8 @@ class EventGenerator(EventSelection):
         assert self.compiled_inverse is not None
         x = np.empty((len(z), self.compiled_inverse.n_columns))
         return x, self.compiled_inverse.inverse(np.ascontiguousarray(z), cond, x)
+
+
+def _warn_undefined(count: int) -> None:
+    if count:
+        warn_of_events(UNDEFINED.format(plural(count, "generated event")))

@@ -75,6 +75,8 @@ class PackedFlow:
         memory = stored_arrays(source, manifest, stated)
         if memory is None or np.frombuffer(memory, np.uint8).ctypes.data % ALIGNMENT:
             return None  # the latter: another program packed the file anew
+        if any(read_array(memory, f"{n}.sizes", "int64") is not None for n in ("drawn", "cuts")):
+            return None  # Python draws some columns, or looks whether an event is kept
         content = source.read("plan.json")
         if atomic_files.digest_bytes(content) != manifest["files"].get("plan.json"):
             return None  # the whole flow says what is damaged
@@ -173,7 +175,8 @@ class EventSampler:
             columns = flow.scaling[: flow.n_columns]
             self._event = core.Attempt(*compiled[:3], columns.centre, columns.scale)
             self._ceiling = None if compiled.ratio is None else float(compiled.ceiling)
-            self._ends = compiled.ends
+            self._ends, self._columns = compiled.ends, compiled.columns
+            self._turns = _RowNumbers("random", np.zeros(1), seed, "turn", keys=())
         self._cond = np.zeros((1, len(self._names)))
         ranges = flow.condition_ranges
         unseen = ranges.unseen or [()] * len(self._names)
@@ -230,7 +233,14 @@ class EventSampler:
         attempt = 0
         while not self._attempt(self._event, row, attempt):
             attempt += 1
+        if self._columns.turns:
+            self._turn(self._event, row)
         return self._event.x
+
+    def _turn(self, event: core.Attempt, row: int) -> None:
+        self._turns.fill(row)
+        if self._columns.turn(event.x[None], 2 * np.pi * self._turns.out, event.cond[None]):
+            warn_of_events(UNDEFINED.format(f"event {row}"))
 
     def _attempt(self, event: core.Attempt, row: int, attempt: int) -> bool:
         """Make the event of one attempt; return False if it is rejected."""
@@ -277,7 +287,7 @@ def _compiled(flow: Flow | PackedFlow) -> tuple[Compiled | None, Any]:
         return None, None
     generator = flow.generator
     steps, columns = generator.compiled_flow, generator.compiled_inverse
-    if steps is None or columns is None or flow.derives or flow.draws_columns:
+    if steps is None or columns is None or len(flow.cuts) or flow.draws_columns:
         return None, None
     ratio = None if flow.ratio is None else flow.classifier
     ceiling = 1.0 if flow.ratio is None else flow.ratio.ceiling

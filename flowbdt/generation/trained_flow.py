@@ -337,18 +337,19 @@ class Flow:
         return self.required * (1.0 if self.ratio is None else self.ratio.acceptance)
 
     @property
-    def derives(self) -> bool:
-        """True if Python computes something of events to decide which ones are kept."""
-        return bool(len(self.cuts)) or (self.ratio is not None and self.seen is None)
+    def n_noise(self) -> int:
+        """Standard normal numbers that exported models make an event of.
+
+        Latent ones, one for each column that a classifier draws, and a vector in the direction of
+        which the event is turned, if it is.
+        """
+        return self.n_latent + len(self.transform.skeleton) + 2 * bool(self.transform.turn)
 
     @cached_property
-    def seen(self) -> ExpressionArrays | None:
-        """What the rejection sees beside columns and conditions; None if it is not compiled."""
+    def seen(self) -> ExpressionArrays:
+        """What the rejection sees beside columns and conditions."""
         names = (*self.columns["names"], *self.condition_names)
-        try:
-            return expression_arrays(self.observables.expressions, names)
-        except ConfigError:
-            return None
+        return expression_arrays(self.observables.expressions, names)
 
     def _predictor(self, step: int) -> StepModel:
         trees = load_trees(self._model(step), self.compiled, self._n_threads)

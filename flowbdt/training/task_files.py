@@ -9,7 +9,6 @@ import time
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_info
 
 from .. import atomic_files
 from ..errors import FormatError
@@ -108,6 +107,8 @@ def worker_description() -> dict[str, Any]:
 
     The last bits of a step depend on that code, so they may differ on another type of processor.
     """
+    from threadpoolctl import threadpool_info
+
     libraries = {
         f"{info['internal_api']} {info['architecture']}"
         for info in threadpool_info()

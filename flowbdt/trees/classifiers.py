@@ -13,7 +13,7 @@ from ..seeding import derive, row_uniform
 from ..tables.checks import relative_or_ones
 from .binned_rows import binned
 from .boosted_trees import BoosterOnDemand
-from .check_trees import checked_booster
+from .check_trees import CheckedBooster, checked_booster
 from .xgboost_on_demand import xgb
 
 PARAMETERS = {
@@ -147,9 +147,9 @@ class ValueClassifier(BoosterOnDemand):
         return np.asarray(self.booster.inplace_predict(inputs, predict_type="margin"))
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> Self:
-        """Restore from UBJSON whose hash was checked. Raises FormatError."""
-        stored = checked_booster(content)
+    def from_bytes(cls, content: bytes, stored: CheckedBooster | None = None) -> Self:
+        """Restore from UBJSON whose hash was checked, and maybe read. Raises FormatError."""
+        stored = checked_booster(content) if stored is None else stored
         try:
             texts = stored.attributes["log_frequencies"].split()
             log_frequencies = np.array(texts, dtype=np.float32)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import ConfigError
 from . import ubjson
-from .check_trees import Nodes, checked_booster
+from .check_trees import CheckedBooster, Nodes, checked_booster
 
 DEEPEST = 12
 """Deeper trees would fill too much memory as complete ones."""
@@ -46,15 +46,15 @@ class Forest:
         return len(self.base)
 
 
-def forests(content: bytes) -> tuple[list[Forest], int]:
+def forests(content: bytes | CheckedBooster) -> tuple[list[Forest], int]:
     """Return the forests of a step model or classifier as it is stored, and how many inputs it has.
 
     Raises ConfigError for what is not supported (other boosters than 'gbtree', categories, trees of
     more than `DEEPEST` decisions, more than 65,536 inputs), FormatError if it is not whole.
     """
     result: list[Forest] = []
-    for content_of_one in ubjson.unpacked(content):
-        booster = read_booster(content_of_one)
+    for one in ubjson.unpacked(content) if isinstance(content, bytes) else [content]:
+        booster = read_booster(one)
         result += _forests(booster, sum(forest.width for forest in result))
     return result, booster.n_inputs
 
@@ -93,9 +93,9 @@ class StoredBooster(NamedTuple):
     n_inputs: int
 
 
-def read_booster(content: bytes) -> StoredBooster:
+def read_booster(content: bytes | CheckedBooster) -> StoredBooster:
     """Return a booster from UBJSON. Raises ConfigError and FormatError as `forests`."""
-    booster = checked_booster(content)
+    booster = checked_booster(content) if isinstance(content, bytes) else content
     if booster.name != "gbtree" or booster.n_inputs > 2**16:
         raise ConfigError("only XGBoost's 'gbtree' with up to 65,536 inputs can be compiled")
     base = booster.base

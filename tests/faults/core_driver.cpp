@@ -19,7 +19,7 @@ std::unique_ptr<T[]> numbers(std::size_t size, bool unknown = false) {
 }
 
 void use_flow(const void* bytes, std::size_t size, std::size_t n, int& used) {
-  std::size_t sizes[5];
+  std::size_t sizes[6];
   FlowbdtSteps* steps = nullptr;
   if (flowbdt_open_steps(nullptr, bytes, size, "file", &steps, sizes) == 0) {
     const auto x = numbers<double>(n * sizes[0]), cond = numbers<double>(n * sizes[1], n > 1);
@@ -36,6 +36,8 @@ void use_flow(const void* bytes, std::size_t size, std::size_t n, int& used) {
     const auto cond = numbers<double>(n * sizes[2], true);
     std::size_t undefined;
     used += flowbdt_restore(columns, z.get(), cond.get(), x.get(), n, &undefined) == 0;
+    const auto angles = numbers<double>(n, true);
+    used += flowbdt_turn(columns, angles.get(), cond.get(), x.get(), n, &undefined) == 0;
     flowbdt_close_columns(columns);
   }
 }

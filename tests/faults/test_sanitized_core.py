@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from conftest import QUICK, SMALL_MODEL
 from exported_models import COMPILER
+from exported_models import KINDS as EXPORTED
 from fault_trials import trials
 from test_damaged_arrays import MIXTURES, damaged, small_model
 from test_showers import FLOW, TREES, toy_showers
@@ -69,6 +70,7 @@ def arrays(content):
 def parts_of_models():
     """Arrays of whole models, and of all parts that the core opens for two more."""
     models = [arrays(model_bytes(small_model(mixture))) for mixture in MIXTURES.values()]
+    models += [arrays(model_bytes(EXPORTED[kind]())) for kind in ("particles", "vectors")]
     opened, begin = [], core.Part.__init__
 
     def noted(part, content, *more):

@@ -8,7 +8,6 @@ block: so equal input gives equal bytes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -162,6 +161,8 @@ class _Blocks:
         if at_once == 1:
             yield from (of_block(self.y[rows], self.weight[rows]) for rows in parts)
             return
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(at_once) as pool:  # numpy lets other threads work meanwhile
             yield from pool.map(lambda rows: of_block(self.y[rows], self.weight[rows]), parts)
 

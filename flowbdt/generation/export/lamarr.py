@@ -224,11 +224,17 @@ def _written(
     else:
         outputs, names = stage.outputs, list(flow.columns["names"])
         n_attempts, lost = 1, 1.0 - flow.acceptance
+        if len(flow.cuts):
+            raise ConfigError(
+                "a function has no events to draw in place of those that do not meet require"
+                f" {flow.cuts.text} ({1 - flow.required:.1%}); export Flow(open_run(path),"
+                " requires=False), and leave these out of its events"
+            )
         if flow.ratio is not None or flow.reach is not None:
             enough = np.ceil(np.log(REJECTED) / np.log(np.clip(lost, 1e-9, 0.999)))
             n_attempts = attempts or int(min(enough, MOST_ATTEMPTS))
             rejected = lost**n_attempts
-        n_random = n_attempts * (flow.n_latent + len(skeleton) + 1) - 1
+        n_random = n_attempts * (flow.n_noise + 1) - 1
         shared = {name for one in stage.shares for name in one.made}
         order = [0 if name in shared else names.index(name) for name in outputs]
         groups = [

@@ -11,21 +11,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...errors import ConfigError
 from ...tables.transforms import TableTransform
 from ..packed import arrays, column_operations
 from ..packed.arrays import ExpressionArrays, InverseArrays
 from ..packed.pack_columns import pack_inverse
+from .onnx_functions import direction, of_one, of_two, whole_turn, wrapped_angle
 from .onnx_graph import Graph, Tensor
 
 NEAR = 1 + 1e-9
 """What is this much beyond the nearest distance to a bound still counts as the bound."""
-
-OPERATORS = (
-    *("", "", "Add", "Sub", "Mul", "Div", "Pow", "Neg"),
-    *("Log", "Exp", "Sqrt", "Abs", "Min", "Max"),
-)
-"""By the codes of the terms of a relation."""
 
 Numbers = Sequence[np.ndarray]
 """Of one operation of each column of a group."""
@@ -216,21 +210,8 @@ UNDO: dict[int, Any] = {
 
 
 def _angle(graph: Graph, x: Tensor, y: Tensor, numbers: Numbers) -> Tensor:
-    """Return angles from points in the plane.
-
-    onnxruntime has the arc tangent in float32 only: that angle is then corrected by the sine of
-    what it is off, which is small, so that the cube of it does not matter.
-    """
-    radius = graph.node("Sqrt", x * x + y * y)
-    radius = graph.where(radius <= 0.0, 1.0, radius)
-    along, across = x / radius, y / radius
-    # of the half angle: between -90 and 90 degrees, so no quadrants are needed
-    forward = graph.node("Max", along + 1.0, 1e-30)
-    rough = graph.node("Atan", (across / forward).cast(np.float32)).cast(np.float64) * 2.0
-    rough = graph.where(along <= -1.0, np.pi, rough)
-    sine, cosine = graph.node("Sin", rough), graph.node("Cos", rough)
-    exact = rough + (across * cosine - along * sine)
-    turn = exact / (2 * np.pi)
+    """Return angles from points in the plane, within the range of each column."""
+    turn = wrapped_angle(graph, x, y) / (2 * np.pi)
     turn = turn - graph.node("Floor", turn)
     low, period = _row(numbers, 0), _row(numbers, 1)
     value = turn * period + low
@@ -262,16 +243,57 @@ def _with_relations(
     for place in needed - set(range(len(inverse.columns))):
         assert cond is not None  # a transform that uses conditions was fitted with them
         single[place] = cond.take([place - len(inverse.columns)])
-    columns = [learned]
-    for place, begin, end, q in inverse.relations.tolist():
-        storage, ends = inverse.columns[place, 3:]
+    targets = _related(graph, inverse, 0, single)
+    order += targets
+    return graph.join([learned, *(single[place] for place in targets)])
+
+
+def _related(
+    graph: Graph, inverse: InverseArrays, first: int, single: dict[int, Tensor]
+) -> list[int]:
+    """Compute the relations from number ``first`` on; return the places that have changed."""
+    targets = []
+    for place, begin, end, q in inverse.relations[first:].tolist():
         value = _evaluated(graph, inverse, inverse.terms[begin:end], single)
         value = _defined(graph, value, *inverse.numbers[q : q + 2].tolist())
-        ends = inverse.numbers[ends : ends + 2].reshape(2, 1, 1)
-        single[place] = _stored(graph, value, storage, ends)
-        columns.append(single[place])
-        order.append(place)
-    return graph.join(columns)
+        single[place] = _stored_at(graph, inverse, place, value)
+        targets.append(place)
+    return targets
+
+
+def _stored_at(
+    graph: Graph, inverse: InverseArrays, place: int, value: Tensor, digits: bool = True
+) -> Tensor:
+    """Return a column (n, 1) as its type holds it, without fewer ``digits`` than that has."""
+    storage, at = inverse.columns[place, 3:]
+    if storage > arrays.WHOLE and not digits:
+        storage = arrays.SINGLE
+    return _stored(graph, value, storage, inverse.numbers[at : at + 2].reshape(2, 1, 1))
+
+
+def turned(
+    graph: Graph, transform: TableTransform, x: Tensor, vector: Tensor, cond: Tensor | None = None
+) -> Tensor:
+    """Return events x (n, d) turned by the angles of vectors (n, 2), and what follows from them."""
+    inverse, names = pack_inverse(transform), transform.names
+    known = x if cond is None else graph.join([x, cond])
+    places = range(len(names) + (0 if cond is None else len(transform.conditions)))
+    behind = len(inverse.columns) - len(names)  # of learned columns, which no relation needs here
+    single = {p if p < len(names) else p + behind: known.take([p]) for p in places}
+    cosine, sine = direction(graph, vector.take([0]), vector.take([1]))
+    angle = wrapped_angle(graph, cosine, sine)
+    new: dict[str, Tensor] = {}
+    for name, low in transform.turn.angles.items():
+        new[name] = whole_turn(graph, single[names.index(name)] + angle, low)
+    for pair in transform.turn.vectors:
+        along, across = (single[names.index(name)] for name in pair)
+        new[pair[0]] = along * cosine - across * sine
+        new[pair[1]] = along * sine + across * cosine
+    for name, value in new.items():
+        place = names.index(name)
+        single[place] = _stored_at(graph, inverse, place, value, digits=False)
+    _related(graph, inverse, len(transform.coordinates.relations), single)
+    return graph.join([single[place] for place in range(len(names))])
 
 
 def _defined(graph: Graph, value: Tensor, low: float, high: float) -> Tensor:
@@ -302,25 +324,15 @@ def _evaluated(
     """Return a relation of columns (n, 1) by its terms, on a stack."""
     stack: list[Tensor] = []
     for code, at in terms.tolist():
-        if code > arrays.WRAP:
-            raise ConfigError(
-                "an expression uses an angle, hyperbolic or rounding function, which onnxruntime"
-                " does not have in double precision; export to C++, or leave it out"
-            )
         if code in arrays.VALUES:
             number = float(inverse.numbers[at])
             stack.append(columns[int(number)] if code == arrays.COLUMN else graph.constant(number))
         elif code in arrays.UNARY:
-            value = stack.pop()
-            if code == arrays.WRAP:
-                turn = graph.node("Floor", value / (2 * np.pi) + 0.5)
-                stack.append(value - turn * (2 * np.pi))
-            else:
-                stack.append(graph.node(OPERATORS[code], value))
+            stack.append(of_one(graph, code, stack.pop()))
+        elif code == arrays.WHERE:
+            no, yes, condition = stack.pop(), stack.pop(), stack.pop()
+            stack.append(graph.where(graph.node("Equal", condition, 0.0), no, yes))
         else:
             b, a = stack.pop(), stack.pop()
-            value_of = graph.node(OPERATORS[code], a, b)
-            if code >= arrays.MINIMUM:  # where one of them is NaN, both are to be
-                value_of = graph.where(a.is_nan() | b.is_nan(), np.nan, value_of)
-            stack.append(value_of)
+            stack.append(of_two(graph, code, a, b))
     return stack[0]

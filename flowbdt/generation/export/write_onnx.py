@@ -2,7 +2,8 @@
 
 The graph has every evaluation of a sampler without random numbers written out: inputs of the trees,
 tree ensembles, closed form, the solver's sums, and the inverse transform.
-Inputs are ``noise`` (n, m), standard normal, and ``conditions`` (n, c) if there are any, in the
+Inputs are ``noise`` (n, m), standard normal, of which the last two are a vector in the direction of
+which an event is turned, where events turn, and ``conditions`` (n, c) if there are any, in the
 coding of the training; outputs ``events`` (n, d) in the units of the training table and, with
 rejection or computed columns, ``acceptance`` (n,): the probability with which to keep each event.
 All are float64.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import json
+import operator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +24,9 @@ from ...errors import ConfigError
 from ...tables.conditions import ColumnScaling
 from ...trees.density_ratio import DensityRatio
 from ...trees.tree_arrays import forests
-from ..packed.model_arrays import check_exportable, flow_of
+from ..packed.model_arrays import check_exportable, cut_arrays, flow_of
 from ..trained_flow import Flow
-from .onnx_columns import columns_of, expressions_of
+from .onnx_columns import columns_of, expressions_of, turned
 from .onnx_graph import Graph, Tensor
 from .onnx_steps import GraphSteps, takes_unknown, tree_sum
 
@@ -37,7 +39,8 @@ FORMAT = 1
 """Version of inputs, outputs and metadata."""
 
 TEXT = (
-    "Events from noise. noise: standard normal numbers (n, m). conditions: (n, c), if there are"
+    "Events from noise. noise: standard normal numbers (n, m); where events turn, the last two are"
+    " the direction that they turn to. conditions: (n, c), if there are"
     " any. events: (n, d), columns and units in the metadata. acceptance: keep each event with"
     " this probability and draw the others anew, if there is such an output."
 )
@@ -80,18 +83,19 @@ def graph_of(flow: Flow) -> Graph:
     """Return the graph of a flow that `check_exportable` has nothing against."""
     graph, n_cond = Graph(), len(flow.columns["conditions"])
     inputs = functools.cache(flow.step_inputs)
-    noise = graph.input("noise", flow.plan["n_latent"])
+    noise = graph.input("noise", flow.n_noise)
+    points, turn = noise, flow.transform.turn
+    if turn:
+        points = noise.take(range(flow.n_latent))
     given = graph.input("conditions", n_cond) if n_cond else None
     cond = None if given is None else _scaled(given, flow.condition_scaling)
     steps = GraphSteps(graph, inputs, flow.step_forests, cond, n_cond)
-    events = columns_of(graph, flow.transform, steps.carry(*flow.program(), noise), given)
+    events = columns_of(graph, flow.transform, steps.carry(*flow.program(), points), given)
     if cond is not None and not takes_unknown(inputs(0).prepared, n_cond):
         known = cond.is_nan().cast(np.int64).sum(axis=1).reshape(-1, 1) <= np.int64(0)
         events = graph.where(known, events, np.nan)
-    graph.output("events", events, len(flow.columns["names"]))
     kept = None if flow.reach is None else _near(events, flow.reach)
     if flow.ratio is not None:
-        assert flow.seen is not None  # else it cannot be exported
         known = events if given is None else graph.join([events, given])
         scaled = [
             _scaled(events, flow.scaling[: flow.n_columns]),
@@ -100,9 +104,25 @@ def graph_of(flow: Flow) -> Graph:
         derived = expressions_of(graph, flow.seen, known, flow.n_columns + n_cond)
         accepted = _acceptance(flow.ratio, [*scaled, *derived])
         kept = accepted if kept is None else accepted * kept
+    if turn:
+        vector = noise.take([flow.n_latent, flow.n_latent + 1])
+        events = turned(graph, flow.transform, events, vector, given)
+    graph.output("events", events, len(flow.columns["names"]))
+    if len(flow.cuts):
+        met = _meets_cuts(flow, events, given)
+        kept = met if kept is None else kept * met
     if kept is not None:
         graph.output("acceptance", kept)
     return graph
+
+
+def _meets_cuts(flow: Flow, events: Tensor, given: Tensor | None) -> Tensor:
+    """Return 1 where events meet all cuts, else 0 (n,)."""
+    known = events if given is None else events.graph.join([events, given])
+    n_known = flow.n_columns + len(flow.condition_names)
+    found = expressions_of(events.graph, cut_arrays(flow), known, n_known)
+    held = functools.reduce(operator.mul, found[-len(flow.cuts) :])
+    return held.reshape(-1)
 
 
 def _near(events: Tensor, reach: np.ndarray) -> Tensor:

@@ -202,7 +202,7 @@ CORE_API int flowbdt_open_trees(const char* part, const void* bytes, std::size_t
 }
 
 /// The way from latent points to columns: {latent columns, columns, conditions, whether a relation
-/// reads these, what is computed for the rejection}
+/// reads these, what is computed for the rejection, whether events turn}
 CORE_API int flowbdt_open_columns(const void*, const void* bytes, std::size_t size,
                                   const char* name, FlowbdtColumns** result, std::size_t* sizes) {
   return guarded([&] {
@@ -213,6 +213,7 @@ CORE_API int flowbdt_open_columns(const void*, const void* bytes, std::size_t si
     sizes[2] = way.n_conditions();
     sizes[3] = way.needs_conditions();
     sizes[4] = (*result)->seen.size();
+    sizes[5] = way.turns();
   });
 }
 
@@ -260,21 +261,28 @@ void walk(FlowbdtSteps* part, const FlowbdtForm* form, double* x, const double* 
   part->walkers.give_back(std::move(walker));
 }
 
-/// Returns how often a relation was undefined.
-std::size_t restore(FlowbdtColumns* part, const double* z, const double* cond, double* x,
-                    std::size_t n) {
+/// Does something with n events x and their conditions; returns how often a relation was undefined.
+template <class Do>
+std::size_t each(FlowbdtColumns* part, const double* cond, double* x, std::size_t n, Do&& work) {
   const detail::Way& way = part->way;
   if (cond == nullptr && way.needs_conditions())
     throw ArgumentError("a relation reads conditions, got none");
   auto memory = part->room();
   std::size_t undefined = 0;
   for (std::size_t r = 0; r < n; ++r)
-    undefined += way.restore(z + r * way.n_latent(),
-                             cond == nullptr ? nullptr : cond + r * way.n_conditions(),
-                             x + r * way.n_columns(), memory->latent.data(),
-                             memory->stack.data());
+    undefined += work(way, r, x + r * way.n_columns(),
+                      cond == nullptr ? nullptr : cond + r * way.n_conditions(),
+                      memory->latent.data(), memory->stack.data());
   part->memory.give_back(std::move(memory));
   return undefined;
+}
+
+std::size_t restore(FlowbdtColumns* part, const double* z, const double* cond, double* x,
+                    std::size_t n) {
+  return each(part, cond, x, n, [&](const detail::Way& way, std::size_t r, double* event,
+                                    const double* known, double* latent, double* stack) {
+    return way.restore(z + r * way.n_latent(), known, event, latent, stack);
+  });
 }
 
 }  // namespace
@@ -335,6 +343,17 @@ CORE_API int flowbdt_predict(const FlowbdtTrees* part, const float* x, std::size
 CORE_API int flowbdt_restore(FlowbdtColumns* part, const double* z, const double* cond, double* x,
                              std::size_t n, std::size_t* undefined) {
   return guarded([&] { *undefined = restore(part, z, cond, x, n); });
+}
+
+/// Turns events x (n, d) by angles (n); the rest is as for `flowbdt_restore`.
+CORE_API int flowbdt_turn(FlowbdtColumns* part, const double* angles, const double* cond, double* x,
+                          std::size_t n, std::size_t* undefined) {
+  return guarded([&] {
+    *undefined = each(part, cond, x, n, [&](const detail::Way& way, std::size_t r, double* event,
+                                            const double* known, double* latent, double* stack) {
+      return way.turn(angles[r], event, known, latent, stack);
+    });
+  });
 }
 
 /// Fills codes (n, q) from x (n, d), what else is known (n, k) and uniform numbers (q, n); enters

@@ -172,25 +172,32 @@ class Trees(Part):
 class Columns(Part):
     """The inverse transform, from latent points to columns. See `InverseArrays`."""
 
-    KIND, N_SIZES = "columns", 5
+    KIND, N_SIZES = "columns", 6
 
     def __init__(self, content: Content, name: str) -> None:
         super().__init__(content, name)
-        self.m, self.n_columns, self.n_cond, self._takes_conditions, self.n_derived = self.sizes
+        self.m, self.n_columns, self.n_cond, self._takes_conditions, self.n_derived = self.sizes[:5]
+        self.turns = bool(self.sizes[5])
         kinds = (POINTER, POINTER, POINTER, POINTER, SIZE, POINTER)
-        self._restore = function("flowbdt_restore", *kinds)
+        self._restore, self._turn = (function(f"flowbdt_{n}", *kinds) for n in ("restore", "turn"))
 
     def inverse(self, z: np.ndarray, cond: np.ndarray | None, x: np.ndarray) -> int:
         """Fill x (n, d) from z (n, m) and conditions (n, c), in the units of the table, float64.
 
         Returns how often a relation is undefined.
         """
+        return self._fill(self._restore, z, cond, x)
+
+    def turn(self, x: np.ndarray, angle: np.ndarray, cond: np.ndarray | None) -> int:
+        """Turn events x (n, d) of `inverse` by angles (n,), in place; the rest is as there."""
+        return self._fill(self._turn, contiguous(angle, (len(x),), "angles"), cond, x)
+
+    def _fill(self, fill: Any, values: np.ndarray, cond: np.ndarray | None, x: np.ndarray) -> int:
         given, undefined = None, SIZE()
         if self._takes_conditions:
-            cond = contiguous(cond, (len(z), self.n_cond), "conditions")
+            cond = contiguous(cond, (len(x), self.n_cond), "conditions")
             given = memory(cond)
-        counted = ctypes.byref(undefined)
-        self._restore(self.handle, memory(z), given, memory(x), len(z), counted)
+        fill(self.handle, memory(values), given, memory(x), len(x), ctypes.byref(undefined))
         return undefined.value
 
 

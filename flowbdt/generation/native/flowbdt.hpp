@@ -164,8 +164,9 @@ struct Lender {
 template <class T>
 using Work = std::vector<T, Lender<T>>;
 
-/// The second of a model with columns that classifiers draw, which readers of before would misread.
-constexpr std::uint32_t kVersion = 3, kDrawnVersion = 4;
+/// The second of a model with columns that classifiers draw, the third of one whose events turn or
+/// must meet cuts, which readers of before would misread.
+constexpr std::uint32_t kVersion = 3, kDrawnVersion = 4, kTurnedVersion = 5;
 constexpr std::uint32_t kOrder = 0x01020304;
 constexpr std::size_t kHead = 64, kEntry = 64, kNameLength = 40;
 
@@ -419,10 +420,10 @@ class File {
     if (number<std::uint32_t>(12) != kOrder)
       fail("its numbers have another byte order than this machine");
     const std::uint32_t version = number<std::uint32_t>(8);
-    if (version != kVersion && version != kDrawnVersion)
+    if (version < kVersion || version > kTurnedVersion)
       fail("it has format version " + std::to_string(version) +
-           ", this flowbdt.hpp reads versions " + std::to_string(kVersion) + " and " +
-           std::to_string(kDrawnVersion) +
+           ", this flowbdt.hpp reads versions " + std::to_string(kVersion) + " to " +
+           std::to_string(kTurnedVersion) +
            " (use the header that was written beside the file)");
     const std::uint64_t stated = number<std::uint64_t>(16);
     if (stated != size_)
@@ -478,14 +479,14 @@ struct Cuts {
   struct alignas(64) Sixteen {
     float at[16];
     std::size_t below(float value) const {
-#if defined(__GNUC__)
-      typedef float Four __attribute__((vector_size(16)));
-      Four four[4];
-      std::memcpy(four, at, sizeof at);
-      const Four all = {value, value, value, value};
-      const auto ones =
-          ((four[0] <= all) + (four[1] <= all)) + ((four[2] <= all) + (four[3] <= all));
-      return static_cast<std::size_t>(-((ones[0] + ones[1]) + (ones[2] + ones[3])));
+#ifdef FLOWBDT_AVX2
+      const __m128 all = _mm_set1_ps(value);
+      const auto is = [&](std::size_t i) {
+        return _mm_castps_si128(_mm_cmple_ps(_mm_load_ps(at + i), all));
+      };
+      const __m128i eight = _mm_packs_epi32(is(0), is(4)), rest = _mm_packs_epi32(is(8), is(12));
+      const unsigned bits = static_cast<unsigned>(_mm_movemask_epi8(_mm_packs_epi16(eight, rest)));
+      return static_cast<std::size_t>(__builtin_ctz(~bits));  // they are in rising order
 #else
       std::size_t count = 0;
       for (std::size_t i = 0; i < 16; ++i) count += at[i] <= value ? 1 : 0;
@@ -527,7 +528,7 @@ struct Cuts {
 /// that they look at; without a table thresholds are as they are.
 struct TreeRun {
   static constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
-  std::size_t forest, begin, end, table, nodes;
+  std::size_t forest, begin, end, table, nodes, tops;
   std::vector<std::uint16_t> used;
 };
 
@@ -636,7 +637,7 @@ class Trees {
     if (run.table == TreeRun::kNone) return add_by_node(run, sums, [&](std::size_t node) {
       const std::size_t at = forests_[run.forest].nodes + node;
       const float value = x[feature_[at]];
-      return value >= threshold_[at] || (value != value && missing_[at] != 0);
+      return (value >= threshold_[at]) | ((value != value) & (missing_[at] != 0));
     });
     const Cuts& cuts = tables_[run.table];
     if (row.table != run.table) {
@@ -659,6 +660,7 @@ class Trees {
         case 4: return add_in_vectors<4>(run, row, sums);
         case 5: return add_in_vectors<5>(run, row, sums);
         case 6: return add_in_vectors<6>(run, row, sums);
+        case 7: return add_in_vectors<7>(run, row, sums);
         default: break;
       }
     }
@@ -673,6 +675,9 @@ class Trees {
 
  private:
   static constexpr std::size_t kInVectors = 128;
+
+  /// Trees for each input of a table from which on they are numbered.
+  static constexpr std::size_t kPerInput = 1;
 
   struct alignas(32) Bytes {
     std::uint8_t at[32];
@@ -695,14 +700,20 @@ class Trees {
         }
         const std::size_t table = open ? tables_.size() - 1 : TreeRun::kNone;
         if (runs_.size() == first_run_[f] || runs_.back().table != table)
-          runs_.push_back(TreeRun{f, t, t, table, 0, {}});
+          runs_.push_back(TreeRun{f, t, t, table, 0, 0, {}});
         runs_.back().end = t + 1;
       }
     }
     first_run_.push_back(runs_.size());
+    std::vector<std::size_t> trees(tables_.size());
+    for (const TreeRun& run : runs_)
+      if (run.table != TreeRun::kNone) trees[run.table] += run.end - run.begin;
     for (Cuts& table : tables_) table.close();
-    for (TreeRun& run : runs_)
-      if (run.table != TreeRun::kNone) number(run);
+    for (TreeRun& run : runs_) {  // of few trees it takes longer to number the inputs
+      if (run.table == TreeRun::kNone) continue;
+      if (trees[run.table] < kPerInput * tables_[run.table].input.size()) run.table = TreeRun::kNone;
+      else number(run);
+    }
   }
 
   /// Whether a node decides anything: those below a leaf do not.
@@ -758,11 +769,17 @@ class Trees {
       looked_at_[run.nodes + i] = f;
       byte_[(run.nodes + i) / 32].at[i % 32] = static_cast<std::uint8_t>(f);
     }
+    run.tops = top_byte_.size();
+    const std::size_t n_trees = run.end - run.begin;
+    top_byte_.resize(run.tops + (n_trees + 3) / 4), top_cut_.resize(top_byte_.size());
+    for (std::size_t t = 0; t < n_trees && forest.depth >= 3; ++t)
+      for (std::size_t i = 0; i < 8; ++i) {
+        const std::size_t from = run.nodes + (t << forest.depth) + i, to = run.tops + t / 4;
+        top_byte_[to].at[8 * (t % 4) + i] = byte_[from / 32].at[from % 32];
+        top_cut_[to].at[8 * (t % 4) + i] = cut_[from / 32].at[from % 32];
+      }
     for (std::size_t f = 0; f < used.size(); ++f)
       if (used[f]) run.used.push_back(static_cast<std::uint16_t>(f));
-    if (run.end - run.begin >= 2 * run.used.size()) return;
-    run.table = TreeRun::kNone;  // of few trees it takes longer to number the inputs
-    looked_at_.resize(run.nodes), cut_.resize(run.nodes / 32), byte_.resize(run.nodes / 32);
   }
 
   /// Walks trees side by side, none waits for the memory of another: `beyond` tells of a node
@@ -852,27 +869,28 @@ class Trees {
     else add_in_vectors<D, 8>(run, row, sums);
   }
 
-  /// Adds trees of depth D, all nodes of which are decided at once.
+  /// Adds trees of depth D, of four of which the first three decisions are made at once.
   template <std::size_t D, std::size_t T>
   FLOWBDT_AVX2 void add_in_vectors(const TreeRun& run, const TreeRow& row, float* sums) const {
     static constexpr std::array<std::uint8_t, 256> kThree = first_three();
-    constexpr std::size_t size = std::size_t{1} << D, per = D < 5 ? 32 / size : 1;
     __m256i numbers[T];
     for (std::size_t i = 0; i < T; ++i)
       numbers[i] = _mm256_broadcastsi128_si256(
           _mm_loadu_si128(reinterpret_cast<const __m128i*>(row.numbers.data() + 16 * i)));
-    const Bytes *byte = byte_.data() + run.nodes / 32, *cut = cut_.data() + run.nodes / 32;
+    const std::uint8_t *byte = byte_[0].at + run.nodes, *cut = cut_[0].at + run.nodes;
+    const Bytes *top_byte = top_byte_.data() + run.tops, *top_cut = top_cut_.data() + run.tops;
+    const std::uint8_t* number = row.numbers.data();
     const auto choose = [&](std::size_t count, std::size_t* k) FLOWBDT_AVX2 {
-      for (std::size_t q = 0; q < count; q += per) {
-        std::uint64_t bits = beyond<T>(numbers, *byte++, *cut++);
-        if (D == 6) bits |= static_cast<std::uint64_t>(beyond<T>(numbers, *byte++, *cut++)) << 32;
-        for (std::size_t i = 0; i < per; ++i, bits >>= size % 64) {
-          std::size_t own = kThree[bits & 255];
-          for (std::size_t d = 3; d < D; ++d)
-            own |= ((bits >> ((std::size_t{1} << d) + own)) & 1) << d;
-          k[q + i] = own;
-        }
+      for (std::size_t q = 0; q < count; q += 4) {
+        const std::uint32_t bits = beyond<T>(numbers, *top_byte++, *top_cut++);
+        for (std::size_t i = 0; i < 4; ++i) k[q + i] = kThree[(bits >> (8 * i)) & 255];
       }
+      for (std::size_t d = 3; d < D; ++d)
+        for (std::size_t q = 0; q < count; ++q) {
+          const std::size_t node = (q << D) + (std::size_t{1} << d) + k[q];
+          k[q] |= static_cast<std::size_t>(number[byte[node]] >= cut[node]) << d;
+        }
+      byte += count << D, cut += count << D;
     };
     const Forest& forest = forests_[run.forest];
     std::size_t t = run.begin;
@@ -901,6 +919,7 @@ class Trees {
   std::vector<Cuts> tables_;
   std::vector<std::uint16_t> looked_at_;
   std::vector<Bytes> byte_, cut_;  // the same inputs, if there are few, and thresholds
+  std::vector<Bytes> top_byte_, top_cut_;  // of the first eight nodes of each tree
   Span<std::uint16_t> feature_;
   Span<std::uint8_t> missing_;
   Span<float> threshold_, leaves_, base_;
@@ -1456,7 +1475,8 @@ class ClosedForm {
 enum Undo { kScaled, kRank, kCategorical, kInteger, kFixed, kCircular, kLattice };
 enum Term { kColumn, kNumber, kAdd, kSubtract, kMultiply, kDivide, kPower, kNegate, kLog, kExp,
             kSqrt, kAbs, kMinimum, kMaximum, kWrap, kSin, kCos, kTan, kSinh, kCosh, kTanh,
-            kArcsinh, kRint, kArctan2, kHypot };
+            kArcsinh, kRint, kArctan2, kHypot, kSignedRoot, kLess, kLessEqual, kEqual, kAnd, kOr,
+            kNot, kWhere };
 enum Stored { kAsIs, kSingle, kTruth, kWhole, kEightDigits, kNineDigits, kRounded };
 
 inline double within(double value, double low, double high) {
@@ -1557,22 +1577,33 @@ inline double pair(std::int64_t code, double a, double b) {
     case kPower: return std::pow(a, b);
     case kArctan2: return std::atan2(a, b);
     case kHypot: return std::hypot(a, b);
+    case kLess: return a < b;
+    case kLessEqual: return a <= b;
+    case kEqual: return a == b;
+    case kAnd: return a != 0.0 && b != 0.0;
+    case kOr: return a != 0.0 || b != 0.0;
     default: break;
   }
   if (a != a || b != b) return std::numeric_limits<double>::quiet_NaN();
   return code == kMinimum ? std::min(a, b) : std::max(a, b);
 }
 
-/// Whether a term replaces the last number of the stack.
-inline bool takes_one(std::int64_t code) {
-  return (code >= kNegate && code <= kAbs) || (code >= kWrap && code <= kRint);
+/// How many of the last numbers of the stack a term replaces.
+inline std::size_t taken(std::int64_t code) {
+  if (code <= kNumber) return 0;
+  if (code == kWhere) return 3;
+  return (code >= kNegate && code <= kAbs) || (code >= kWrap && code <= kRint) ||
+                 code == kSignedRoot || code == kNot
+             ? 1
+             : 2;
 }
 
-/// Moves an angle by whole turns into [-pi, pi).
-inline double wrapped(double angle) {
-  constexpr double pi = 3.141592653589793;
-  const double turned = std::fmod(angle + pi, 2 * pi);
-  return (turned < 0 ? turned + 2 * pi : turned) - pi;
+constexpr double kPi = 3.141592653589793;
+
+/// Moves an angle by whole turns to those from `low` on.
+inline double wrapped(double angle, double low = -kPi) {
+  const double turned = std::fmod(angle - low, 2 * kPi);
+  return (turned < 0 ? turned + 2 * kPi : turned) + low;
 }
 
 inline double single(std::int64_t code, double a) {
@@ -1590,6 +1621,8 @@ inline double single(std::int64_t code, double a) {
     case kTanh: return std::tanh(a);
     case kArcsinh: return std::asinh(a);
     case kRint: return std::nearbyint(a);
+    case kSignedRoot: return std::copysign(std::sqrt(std::abs(a)), a);
+    case kNot: return a == 0.0;
     default: return std::abs(a);
   }
 }
@@ -1602,16 +1635,20 @@ double evaluated(const Span<std::int64_t>& terms, const Span<double>& numbers, s
   std::size_t top = 0;
   for (std::int64_t q = begin; q < end; ++q) {
     const std::int64_t code = terms.data[2 * q];
-    if (code == kColumn || code == kNumber) {  // only these have a number
+    const std::size_t takes = taken(code);
+    if (takes == 0) {  // only a column and a number
       const double value = numbers.data[terms.data[2 * q + 1]];
       stack[top] = code == kNumber ? value : value_of(static_cast<std::size_t>(value));
       known = known && !std::isnan(stack[top]);
       ++top;
-    } else if (takes_one(code)) {
+    } else if (takes == 1) {
       stack[top - 1] = single(code, stack[top - 1]);
-    } else {
+    } else if (takes == 2) {
       stack[top - 2] = pair(code, stack[top - 2], stack[top - 1]);
       --top;
+    } else {
+      stack[top - 3] = stack[top - 3] != 0.0 ? stack[top - 2] : stack[top - 1];
+      top -= 2;
     }
   }
   return stack[0];
@@ -1625,12 +1662,12 @@ inline bool whole_expression(const Span<std::int64_t>& terms, const Span<double>
   std::size_t depth = 0;
   for (std::int64_t q = begin; q < end; ++q) {
     const std::int64_t code = terms.data[2 * q], at = terms.data[2 * q + 1];
-    if (code < kColumn || code > kHypot || at < 0 || static_cast<std::uint64_t>(at) >= numbers.size)
+    if (code < kColumn || code > kWhere || at < 0 || static_cast<std::uint64_t>(at) >= numbers.size)
       return false;
     const double value = numbers.data[at];
     if (code == kColumn && !(value >= 0.0 && value < static_cast<double>(n_known))) return false;
     if (code == kColumn && last != nullptr) *last = std::max(*last, value);
-    const std::size_t takes = code <= kNumber ? 0 : takes_one(code) ? 1 : 2;
+    const std::size_t takes = taken(code);
     if (depth < takes) return false;
     depth += 1 - takes;
   }
@@ -1659,11 +1696,14 @@ class Way {
     terms_ = file.get<std::int64_t>("inverse.terms");
     numbers_ = file.get<double>("inverse.numbers");
     check(file);
+    if (file.has("turn.sizes")) read_turn(file);
   }
 
   std::size_t n_latent() const { return m_; }
   std::size_t n_columns() const { return n_columns_; }
   std::size_t n_conditions() const { return n_cond_; }
+  /// Whether events are to be turned about the beam.
+  bool turns() const { return angles_.size + vectors_.size > 0; }
   /// Whether a relation reads a condition.
   bool needs_conditions() const { return needs_conditions_; }
   /// Columns of the table, and behind them those that are learned in place of some.
@@ -1692,6 +1732,29 @@ class Way {
       to = as_stored(column[3], numbers_.data + column[4], value);
     }
     return relate(0, x, cond, latent, stack);
+  }
+
+  /// Turns an event by an angle; then what follows from that, see `relate`, which also tells what is
+  /// returned. Of columns with fewer digits than their type, those that turn have all.
+  std::size_t turn(double angle, double* x, const double* cond, const double* latent,
+                   double* stack) const {
+    const auto store = [&](std::int64_t place, double value) {
+      const std::int64_t* column = columns_.data + 5 * place;
+      x[place] = as_stored(column[3] > kWhole ? std::int64_t{kSingle} : column[3],
+                           numbers_.data + column[4], value);
+    };
+    for (std::size_t i = 0; i < angles_.size; ++i) {
+      const double low = lows_.data[i], end = low + 2 * kPi;
+      const double moved = wrapped(x[angles_.data[i]] + angle, low);
+      store(angles_.data[i], std::min(moved, std::nextafter(end, low)));
+    }
+    const double cosine = std::cos(angle), sine = std::sin(angle);
+    for (std::size_t i = 0; i < vectors_.size; i += 2) {
+      const double along = x[vectors_.data[i]], across = x[vectors_.data[i + 1]];
+      store(vectors_.data[i], along * cosine - across * sine);
+      store(vectors_.data[i + 1], along * sine + across * cosine);
+    }
+    return relate(turned_, x, cond, latent, stack);
   }
 
   /// Fills in what the relations from number `first` on say; `latent` is what `restore` left there.
@@ -1795,10 +1858,23 @@ class Way {
     return z;
   }
 
+  void read_turn(const File& file) {
+    turned_ = file.sizes("turn", 1)[0];
+    angles_ = file.get<std::int64_t>("turn.angles");
+    lows_ = file.get<double>("turn.lows", angles_.size);
+    vectors_ = file.get<std::int64_t>("turn.vectors");
+    bool good = turned_ <= relations_.size / 4 && vectors_.size % 2 == 0;
+    for (const auto& places : {angles_, vectors_})
+      for (std::size_t i = 0; i < places.size; ++i)
+        good = good && places[i] >= 0 && static_cast<std::size_t>(places[i]) < n_columns_;
+    for (std::size_t i = 0; i < lows_.size; ++i) good = good && std::isfinite(lows_[i]);
+    file.require(good, "columns that turn");
+  }
+
   bool mixes_ = false, needs_conditions_ = false;
-  std::size_t m_ = 0, n_columns_ = 0, n_cond_ = 0;
-  Span<double> axes_, scale_, mean_, numbers_;
-  Span<std::int64_t> columns_, ops_, relations_, terms_;
+  std::size_t m_ = 0, n_columns_ = 0, n_cond_ = 0, turned_ = 0;
+  Span<double> axes_, scale_, mean_, numbers_, lows_;
+  Span<std::int64_t> columns_, ops_, relations_, terms_, angles_, vectors_;
 };
 
 // ---------------------------------------------------------------------------------------------
@@ -2041,17 +2117,16 @@ class Expressions {
   std::size_t size() const { return learned_.size / 2; }
   std::size_t deepest() const { return terms_.size / 2; }
 
-  /// Fills `out` (size) for an event (d) and its conditions (c) as they are; NaN where one of what
-  /// an expression needs is missing. The stack has room for `deepest` numbers.
+  /// Fills `out` (size) for an event (d) and its conditions (c) as they are; a condition is 1 where it
+  /// holds, else 0. The stack has room for `deepest` numbers.
   void compute(const double* x, const double* given, double* stack, double* out) const {
     const auto value_of = [&](std::size_t place) {
       return place < d_ ? x[place] : place < d_ + c_ ? given[place - d_] : out[place - d_ - c_];
     };
     for (std::size_t i = 0; i < size(); ++i) {
       bool known = true;
-      const double value = evaluated(terms_, numbers_, learned_[2 * i], learned_[2 * i + 1],
-                                     value_of, stack, known);
-      out[i] = known ? value : std::numeric_limits<double>::quiet_NaN();
+      out[i] = evaluated(terms_, numbers_, learned_[2 * i], learned_[2 * i + 1], value_of, stack,
+                         known);
     }
   }
 
@@ -2409,9 +2484,11 @@ class Model {
   std::size_t n_columns() const { return columns_.size(); }
   std::size_t n_conditions() const { return conditions_.size(); }
   /// Standard normal numbers that an event is made of.
-  std::size_t n_latent() const { return steps_.m + n_drawn(); }
-  /// Columns that classifiers draw, with the last of these numbers.
+  std::size_t n_latent() const { return steps_.m + n_beside(); }
+  /// Columns that classifiers draw, with those of these numbers that come after the flow's.
   std::size_t n_drawn() const { return drawn_ ? drawn_->n() : 0; }
+  /// Whether an event is turned about the beam, by the angle of the vector of the last two numbers.
+  bool turns() const { return way_.turns(); }
   /// Whether the model is a single classifier, see `Generator::probabilities`.
   bool is_classifier() const { return steps_.m == 0 && n_drawn() == 1 && !rejects(); }
   /// The values that a classifier knows.
@@ -2428,17 +2505,10 @@ class Model {
   /// Whether trees reject events, and the share that is kept; 1 without.
   bool rejects() const { return ratio_.n_forests() > 0; }
   double acceptance() const { return acceptance_; }
-  /// After so many attempts an event is kept whatever its acceptance.
+  /// After so many attempts an event is kept whatever its acceptance, if it meets the cuts.
   std::size_t most_attempts() const { return most_attempts_; }
-
-  /// Whether no computed column of an event (n_columns) is far beyond its training range; of an
-  /// event that is not, the acceptance is 0.
-  bool is_near(const double* event) const {
-    const std::size_t d = n_columns();
-    for (std::size_t j = 0; j < reach_.size / 2; ++j)
-      if (event[j] < reach_[j] || event[j] > reach_[d + j]) return false;
-    return true;
-  }
+  /// Cuts that every event meets.
+  std::size_t n_cuts() const { return n_cuts_; }
 
   /// Returns how many of `cond` (n_conditions) lie outside of the training range by more than a
   /// tenth of its width: trees are constant there, and know nothing of such events. Categories,
@@ -2467,6 +2537,21 @@ class Model {
 
  private:
   friend class Generator;
+
+  /// Attempts after which none is believed to meet the cuts.
+  static constexpr std::size_t kMostDraws = 2000;
+
+  /// Whether no computed column of an event before its turn is far beyond its training range; of an
+  /// event that is not, the acceptance is 0.
+  bool is_near(const double* event) const {
+    const std::size_t d = n_columns();
+    for (std::size_t j = 0; j < reach_.size / 2; ++j)
+      if (event[j] < reach_[j] || event[j] > reach_[d + j]) return false;
+    return true;
+  }
+
+  /// Numbers that an event is made of beside latent ones.
+  std::size_t n_beside() const { return n_drawn() + (turns() ? 2 : 0); }
 
   Model(detail::File&& file, Precision precision) : file_(std::move(file)) {
     way_ = detail::Way(file_);
@@ -2503,6 +2588,11 @@ class Model {
       ceiling_ = numbers[0];
       acceptance_ = numbers[1];
       most_attempts_ = attempts(numbers[2]);
+    }
+    if (file_.has("cuts.sizes")) {
+      n_cuts_ = file_.sizes("cuts", 1)[0];
+      cuts_ = detail::Expressions(file_, "cuts", way_);
+      file_.require(n_cuts_ <= cuts_.size(), "cuts");
     }
     if (!quicken(precision == Precision::kSingle) && precision == Precision::kSingle)
       throw ArgumentError("single precision needs the kernels: define FLOWBDT_IN_LANES and compile"
@@ -2557,13 +2647,13 @@ class Model {
   }
 
   detail::File file_;
-  std::size_t most_attempts_ = 1;
+  std::size_t most_attempts_ = 1, n_cuts_ = 0;
   double ceiling_ = 1.0, acceptance_ = 1.0;
   detail::Span<double> centre_, scale_, low_, high_, reach_;
   std::vector<std::string> columns_, units_, types_, conditions_, about_;
   std::map<std::string, std::vector<std::string>> categories_;
   detail::Trees ratio_;
-  detail::Expressions seen_;
+  detail::Expressions seen_, cuts_;  // of the latter the last ones are the conditions
   detail::Steps steps_;
   detail::Way way_;
   std::unique_ptr<const detail::Drawn> drawn_;
@@ -2579,8 +2669,10 @@ class Generator {
       : model_(needed(std::move(model))), walker_(model_->walker()) {
     fit(1);
     latent_.resize(model_->way_.n_values() + 1);
-    stack_.resize(std::max(model_->way_.deepest(), model_->seen_.deepest()));
+    stack_.resize(std::max({model_->way_.deepest(), model_->seen_.deepest(),
+                            model_->cuts_.deepest()}));
     derived_.resize(model_->seen_.size());
+    cut_.resize(model_->cuts_.size());
     noise_.resize(model_->n_latent());
   }
 
@@ -2622,7 +2714,8 @@ class Generator {
   }
 
   /// Fills `out` with the event that given standard normal numbers (n_latent) become; returns the
-  /// probability with which it is to be kept, 1 without rejection or where nobody `asks`.
+  /// probability with which it is to be kept, 0 if it does not meet the cuts, 1 without either or
+  /// where nobody `asks`.
   double from_noise(const double* noise, const double* cond, std::size_t n_cond, double* out,
                     bool asks = true) {
     check(cond, n_cond, 1);
@@ -2630,12 +2723,15 @@ class Generator {
     const double* known = scaled(cond, 1);
     walker_->run(x_.data(), known, 1);
     restore(0, cond, known, out);
+    const bool is_near = asks && model_->is_near(out), weighs = is_near && model_->rejects();
+    if (weighs) {
+      see(0, cond, known, out);
+      weigh(1);
+    }
+    turn(0, cond, out);
     if (!asks) return 1.0;
-    if (!model_->is_near(out)) return 0.0;
-    if (!model_->rejects()) return 1.0;
-    see(0, cond, known, out);
-    weigh(1);
-    return acceptance(0);
+    if (!is_near || !meets_cuts(out, cond)) return 0.0;
+    return weighs ? acceptance(0) : 1.0;
   }
 
   /// Returns the probabilities (n_values) of the values of a model that is a single classifier, in
@@ -2668,7 +2764,7 @@ class Generator {
     if (rows <= left_.size()) return;
     left_.resize(rows);
     x_.resize(rows * model_->steps_.m);
-    normal_.resize(rows * model_->n_drawn());
+    normal_.resize(rows * model_->n_beside());
     given_.resize(rows * model_->n_conditions());
     scaled_.resize(rows * model_->n_conditions());
     if (!model_->rejects()) return;
@@ -2722,20 +2818,29 @@ class Generator {
         restore(i, given + left[i] * n_cond, known, event);
         if (weighs) see(i, given + left[i] * n_cond, known, event);
       }
-      if (!asks) return;
       if (weighs) weigh(n);
       std::size_t rejected = 0;
-      for (std::size_t i = 0; i < n; ++i)
-        if (!model_->is_near(out + left[i] * model_->n_columns()) ||
-            (weighs && !(uniform(seed, first + left[i], attempt) < acceptance(i))))
-          left[rejected++] = left[i];
+      for (std::size_t i = 0; i < n; ++i) {
+        double* event = out + left[i] * model_->n_columns();
+        bool kept = !asks || (model_->is_near(event) &&
+                              (!weighs || uniform(seed, first + left[i], attempt) < acceptance(i)));
+        if (kept) {
+          turn(i, given + left[i] * n_cond, event);
+          kept = meets_cuts(event, given + left[i] * n_cond);
+        }
+        if (!kept) left[rejected++] = left[i];
+      }
       n = rejected;
+      if (n > 0 && attempt + 1 == std::max(Model::kMostDraws, model_->most_attempts_))
+        throw EventError("an event meets the cuts of this model in none of " +
+                         std::to_string(attempt + 1) +
+                         " draws: at its conditions the model hardly has such events");
     }
   }
 
   /// Begins an event with noise (n_latent).
   void take(const double* noise, std::size_t row) {
-    const std::size_t m = model_->steps_.m, q = model_->n_drawn();
+    const std::size_t m = model_->steps_.m, q = model_->n_beside();
     std::copy_n(noise, m, x_.data() + row * m);
     std::copy_n(noise + m, q, normal_.data() + row * q);
   }
@@ -2751,8 +2856,22 @@ class Generator {
     undefined_ += model_->drawn_ == nullptr
                       ? undefined
                       : model_->drawn_->complete(out, given, known,
-                                                 normal_.data() + row * model_->n_drawn(),
+                                                 normal_.data() + row * model_->n_beside(),
                                                  latent_.data(), drawn_room_);
+  }
+
+  /// Turns an event that was restored, where events turn.
+  void turn(std::size_t row, const double* given, double* event) {
+    if (!model_->turns()) return;
+    const double* vector = normal_.data() + (row + 1) * model_->n_beside() - 2;
+    undefined_ += model_->way_.turn(std::atan2(vector[1], vector[0]), event, given, latent_.data(),
+                                    stack_.data());
+  }
+
+  bool meets_cuts(const double* event, const double* given) {
+    model_->cuts_.compute(event, given, stack_.data(), cut_.data());
+    return std::all_of(cut_.end() - static_cast<std::ptrdiff_t>(model_->n_cuts_), cut_.end(),
+                       [](double holds) { return holds != 0.0; });
   }
 
   /// Notes what the ratio sees of an event: conditions as they are, and scaled.
@@ -2780,7 +2899,7 @@ class Generator {
   std::unique_ptr<detail::Walker> walker_;
   std::vector<double> event_;
   detail::Work<std::size_t> left_;
-  detail::Work<double> noise_, x_, normal_, given_, scaled_, latent_, stack_, derived_;
+  detail::Work<double> noise_, x_, normal_, given_, scaled_, latent_, stack_, derived_, cut_;
   detail::Drawn::Room drawn_room_;
   detail::Work<float> seen_, ratio_;
   detail::TreeRow row_;

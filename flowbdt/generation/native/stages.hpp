@@ -26,7 +26,8 @@ struct Shares {
 /// Bytes on the stack for the working memory of a call; what needs more asks for it.
 constexpr std::size_t kMemory = 16384;
 
-/// A model that is there as long as the library; calls share nothing but two counters.
+/// A model that is there as long as the library; calls share nothing but two counters, and what is
+/// ready for one of them at a time.
 class Stage {
  public:
   /// `bytes` is the content of a file; `order`: where in an event each output is.
@@ -35,27 +36,36 @@ class Stage {
       : model_(std::make_shared<const Model>(bytes, size, name, "export it again")),
         attempts_(attempts),
         order_(std::move(order)),
-        shares_(std::move(shares)) {}
+        shares_(std::move(shares)) {
+    try {  // an event of zeros: all working memory has its size then
+      auto room = std::make_unique<Room>(model_);
+      if (model_->is_classifier()) room->generator.probabilities(room->cond.data(), room->cond.size());
+      else draw(*room);
+      ready_ = room.release();
+    } catch (const std::exception&) {  // every call makes its own
+    }
+  }
+  ~Stage() { delete ready_.load(); }
+  Stage(const Stage&) = delete;
+  Stage& operator=(const Stage&) = delete;
 
   /// Fills `out` with the probabilities of the values; NaN where it fails.
   float* probabilities(float* out, const float* in) const {
     const std::size_t size = model_->n_values();
-    return called(out, size, in, [&](Generator& generator, const detail::Work<double>& cond) {
-      const double* found = generator.probabilities(cond.data(), cond.size());
-      std::copy_n(found, size, out);
+    return called(out, size, in, [&](Room& room) {
+      std::copy_n(room.generator.probabilities(room.cond.data(), room.cond.size()), size, out);
     });
   }
 
   /// Fills `out` with an event of given normal numbers: for each attempt those of an event, and one
   /// that tells whether to keep it, which the last attempt does not need.
   float* event(float* out, const float* in, const float* random) const {
-    return called(out, order_.size(), in, [&](Generator& generator, const detail::Work<double>& cond) {
-      detail::Work<double> noise(model_->n_latent()), event(model_->n_columns());
+    return called(out, order_.size(), in, [&](Room& room) {
+      const detail::Work<double>&cond = room.cond, &event = room.event, &noise = room.noise;
       for (std::size_t left = attempts_; left > 0; --left) {
-        std::copy_n(random, noise.size(), noise.begin());
+        std::copy_n(random, noise.size(), room.noise.begin());
         random += noise.size();
-        const double kept =
-            generator.from_noise(noise.data(), cond.data(), cond.size(), event.data(), left > 1);
+        const double kept = draw(room, left > 1);
         if (left > 1 && detail::uniform_of(*random++) < kept) break;
       }
       for (std::size_t i = 0; i < order_.size(); ++i) out[i] = static_cast<float>(event[order_[i]]);
@@ -81,26 +91,54 @@ class Stage {
  private:
   static constexpr double kNothing = 1e-6;  // as in physics/response/shares.py
 
+  /// The working memory of a call.
+  struct Room {
+    explicit Room(const std::shared_ptr<const Model>& model)
+        : generator(model), cond(model->n_conditions()), noise(model->n_latent()),
+          event(model->n_columns()) {}
+    Generator generator;
+    detail::Work<double> cond, noise, event;
+  };
+
+  static double draw(Room& room, bool asks = true) {
+    return room.generator.from_noise(room.noise.data(), room.cond.data(), room.cond.size(),
+                                     room.event.data(), asks);
+  }
+
   template <class Do>
   float* called(float* out, std::size_t size, const float* in, Do&& work) const {
-    alignas(64) unsigned char memory[kMemory];
-    const detail::Lent lent(memory, kMemory);
+    const auto whole = [&](Room& room) {
+      std::copy_n(in, room.cond.size(), room.cond.begin());
+      if (model_->outside(room.cond.data()) > 0) outside_.fetch_add(1, std::memory_order_relaxed);
+      work(room);
+    };
+    // unknown conditions need memory for a closed form of their own
+    const bool known = std::none_of(in, in + model_->n_conditions(), [](float x) { return x != x; });
+    Room* ready = known ? ready_.exchange(nullptr, std::memory_order_acquire) : nullptr;
     try {
-      const detail::Work<double> cond(in, in + model_->n_conditions());
-      if (model_->outside(cond.data()) > 0) outside_.fetch_add(1, std::memory_order_relaxed);
-      Generator generator(model_);
-      work(generator, cond);
+      if (ready != nullptr) whole(*ready);
+      else in_own_memory(whole);
     } catch (...) {  // no text is kept: nothing outlives a call
       failed_.fetch_add(1, std::memory_order_relaxed);
       std::fill(out, out + size, std::numeric_limits<float>::quiet_NaN());
     }
+    if (ready != nullptr) ready_.store(ready, std::memory_order_release);
     return out;
+  }
+
+  template <class Do>
+  void in_own_memory(Do&& work) const {
+    alignas(64) unsigned char memory[kMemory];
+    const detail::Lent lent(memory, kMemory);
+    Room room(model_);
+    work(room);
   }
 
   std::shared_ptr<const Model> model_;
   std::size_t attempts_;
   std::vector<std::size_t> order_;
   std::vector<Shares> shares_;
+  mutable std::atomic<Room*> ready_{nullptr};
   mutable std::atomic<unsigned long long> outside_{0}, failed_{0};
 };
 

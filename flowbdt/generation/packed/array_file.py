@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 
 MAGIC = b"FLOWBDT\0"
-VERSION, DRAWN_VERSION = 3, 4
+VERSION, DRAWN_VERSION, TURNED_VERSION = VERSIONS = 3, 4, 5
 """Raised when a reader of before would misread the file; the second of a model for C++ whose
-classifiers draw columns."""
+classifiers draw columns, the third of one whose events turn or must meet cuts."""
 
 ORDER = 0x01020304
 """Read as another number where bytes stand in another order."""
@@ -70,8 +70,9 @@ def texts(values: list[str] | tuple[str, ...]) -> np.ndarray:
 
 
 def is_current(content: bytes | memoryview) -> bool:
-    """Return whether content begins like a file of this version."""
-    return bytes(content[:16]) == struct.pack("<8sII", MAGIC, VERSION, ORDER)
+    """Return whether content begins like a file of a version that this release writes."""
+    heads = [struct.pack("<8sII", MAGIC, v, ORDER) for v in VERSIONS]
+    return bytes(content[:16]) in heads
 
 
 def read_array(content: bytes | memoryview, name: str, kind: str) -> np.ndarray | None:

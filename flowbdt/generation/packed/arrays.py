@@ -110,6 +110,19 @@ class InverseArrays(NamedTuple):
     largest: float
 
 
+class TurnArrays(NamedTuple):
+    """How events are turned about the beam by an angle.
+
+    angles (a,), int64: columns that are azimuths, with the low end of their range in lows (a,);
+    vectors (v, 2), int64: columns of x and y components. Then the relations are computed again, but
+    for those of learned columns, which are the first ones; their number stands in the sizes.
+    """
+
+    angles: np.ndarray
+    lows: np.ndarray
+    vectors: np.ndarray
+
+
 class DiscreteArrays(NamedTuple):
     """The discrete columns, in the order in which they are drawn; q of them, of K_k values each.
 
@@ -140,7 +153,7 @@ class DiscreteArrays(NamedTuple):
 
 
 class ExpressionArrays(NamedTuple):
-    """What trees see after columns and conditions: p expressions of these.
+    """What trees see after columns and conditions, or cuts: p expressions of these.
 
     learned (p, 2): first and last + 1 of the terms of each, as relations are in `InverseArrays`;
     the number of a column is its place in the table, behind them are the conditions, and the
@@ -196,10 +209,14 @@ COLUMN, NUMBER, ADD, SUBTRACT, MULTIPLY, DIVIDE, POWER, NEGATE = range(8)
 
 LOG, EXP, SQRT, ABS, MINIMUM, MAXIMUM, WRAP = range(8, 15)
 SIN, COS, TAN, SINH, COSH, TANH, ARCSINH, RINT, ARCTAN2, HYPOT = range(15, 25)
-"""What a relation does, on a stack; an angle is wrapped as by `particles.wrapped`."""
+SIGNED_ROOT, LESS, LESS_EQUAL, EQUAL, AND, OR, NOT, WHERE = range(25, 33)
+"""What an expression does, on a stack; an angle is wrapped as by `particles.wrapped`, a signed root
+is that of the size with the sign. A condition is 1 where it holds, else 0."""
 
-VALUES, UNARY = (COLUMN, NUMBER), (NEGATE, LOG, EXP, SQRT, ABS, *range(WRAP, ARCTAN2))
-"""What puts a number on the stack, and what replaces the last one; the others take two."""
+VALUES = (COLUMN, NUMBER)
+UNARY = (NEGATE, LOG, EXP, SQRT, ABS, *range(WRAP, ARCTAN2), SIGNED_ROOT, NOT)
+"""What puts a number on the stack, and what replaces the last one; `WHERE` takes three, the others
+two."""
 
 AS_IS, SINGLE, TRUTH, WHOLE, *PRINTED, ROUNDED = range(7)
 """How a column is stored; `PRINTED` are `SINGLE` as read after printing with 8 and 9 digits, and

@@ -14,8 +14,17 @@ from ...errors import ConfigError
 from ...trees.tree_arrays import forests
 from ..event_selection import MOST_ATTEMPTS
 from ..trained_flow import Flow
-from .array_file import DRAWN_VERSION, VERSION, Arrays, file_bytes, named, texts
-from .pack_columns import column_arrays
+from .array_file import (
+    DRAWN_VERSION,
+    TURNED_VERSION,
+    VERSION,
+    Arrays,
+    file_bytes,
+    named,
+    texts,
+)
+from .arrays import ExpressionArrays
+from .pack_columns import column_arrays, expression_arrays
 from .pack_steps import pack_trees
 
 if TYPE_CHECKING:
@@ -28,13 +37,16 @@ def model_bytes(model: FlowBDT | Flow) -> bytes:
     Raises NotFittedError, or ConfigError if it cannot be exported, with what to do instead.
     """
     flow = flow_of(model)
-    return file_bytes(arrays_of(flow), DRAWN_VERSION if flow.draws_columns else VERSION)
+    version = DRAWN_VERSION if flow.draws_columns else VERSION
+    if flow.transform.turn or len(flow.cuts):
+        version = TURNED_VERSION
+    return file_bytes(arrays_of(flow), version)
 
 
 def packed_bytes(flow: Flow) -> bytes | None:
-    """Return the arrays of a flow for its model file; None if they do not say all."""
+    """Return the arrays of a flow for its model file; None if it has no such form."""
     try:
-        return None if flow.draws_columns else model_bytes(flow)
+        return model_bytes(flow)
     except ConfigError:
         return None
 
@@ -66,19 +78,6 @@ def check_exportable(flow: Flow) -> None:
             "a model that starts from source events (coupling='given') cannot be exported; use"
             " model.sample(source=...)"
         )
-    if len(flow.cuts):
-        raise ConfigError(
-            f"an export has no events to draw in place of those that do not meet require"
-            f" {flow.cuts.text} ({1 - flow.required:.1%}); export Flow(open_run(path),"
-            " requires=False), and leave these out of its events"
-        )
-    if flow.ratio is not None and flow.seen is None:
-        raise ConfigError(
-            "the rejection of this model sees the observables"
-            f" {', '.join(flow.observables.names)}, not all of which an export computes (functions"
-            " of particles, comparisons); fit with rejection=False or other observables, or export"
-            " Flow(open_run(path), rejects=False)"
-        )
     if flow.fills and flow.draws_columns:
         raise ConfigError("an export has missing values where the training had; use missing='keep'")
     if not flow.n_latent and not flow.draws_columns:
@@ -106,6 +105,7 @@ def arrays_of(flow: Flow) -> Arrays:
         **_limits(flow),
         **_reach(flow),
         **_ratio(flow),
+        **_cuts(flow),
     }
 
 
@@ -140,7 +140,7 @@ def _reach(flow: Flow) -> Arrays:
 
 
 def _ratio(flow: Flow) -> Arrays:
-    if flow.ratio is None or flow.seen is None:
+    if flow.ratio is None:
         return {}
     trees, n_inputs = forests(flow.ratio.to_bytes())
     numbers = [flow.ratio.ceiling, flow.ratio.acceptance, MOST_ATTEMPTS]
@@ -149,3 +149,14 @@ def _ratio(flow: Flow) -> Arrays:
         "ratio.numbers": np.array(numbers, dtype=np.float64),
         **named("seen", flow.seen),
     }
+
+
+def _cuts(flow: Flow) -> Arrays:
+    return named("cuts", cut_arrays(flow), len(flow.cuts)) if len(flow.cuts) else {}
+
+
+def cut_arrays(flow: Flow) -> ExpressionArrays:
+    """Return the observables of the cuts of a flow, and behind them the cuts."""
+    conditions = {f"require {i}": one for i, one in enumerate(flow.cuts.conditions)}
+    names = (*flow.columns["names"], *flow.condition_names)
+    return expression_arrays({**flow.cuts.observables.expressions, **conditions}, names)

@@ -12,13 +12,14 @@ from ...errors import ConfigError
 from ...tables.event_table import stored_range
 from ...tables.formulas.expressions import Expression
 from ...tables.formulas.particles import read_particles
+from ...tables.formulas.plain_expressions import plain
 from ...tables.formulas.relations import Relation, order_relations
 from ...tables.transforms import ColumnTransform, TableTransform
 from ...tables.transforms.base import LARGEST
 from ...tables.transforms.rounded_floats import PRINTED, ROUNDED, largest_of_bits
 from . import arrays
 from .array_file import Arrays, named
-from .arrays import ExpressionArrays, InverseArrays, read_only
+from .arrays import ExpressionArrays, InverseArrays, TurnArrays, read_only
 from .column_operations import operations
 
 BINARY: dict[type, int] = {
@@ -27,6 +28,22 @@ BINARY: dict[type, int] = {
     ast.Mult: arrays.MULTIPLY,
     ast.Div: arrays.DIVIDE,
     ast.Pow: arrays.POWER,
+    **dict.fromkeys((ast.And, ast.BitAnd), arrays.AND),
+    **dict.fromkeys((ast.Or, ast.BitOr), arrays.OR),
+}
+COMPARISONS: dict[type, tuple[int, bool, bool]] = {
+    ast.Lt: (arrays.LESS, False, False),
+    ast.Gt: (arrays.LESS, True, False),
+    ast.LtE: (arrays.LESS_EQUAL, False, False),
+    ast.GtE: (arrays.LESS_EQUAL, True, False),
+    ast.Eq: (arrays.EQUAL, False, False),
+    ast.NotEq: (arrays.EQUAL, False, True),
+}
+"""What tells a comparison: a term, whether its sides change places, whether it must not hold."""
+
+SIGNS: dict[type, int] = {
+    ast.USub: arrays.NEGATE,
+    **dict.fromkeys((ast.Not, ast.Invert), arrays.NOT),
 }
 FUNCTIONS = {
     "log": arrays.LOG,
@@ -45,6 +62,8 @@ FUNCTIONS = {
     "rint": arrays.RINT,
     "arctan2": arrays.ARCTAN2,
     "hypot": arrays.HYPOT,
+    "signed_root": arrays.SIGNED_ROOT,
+    "where": arrays.WHERE,
 }
 
 
@@ -61,35 +80,47 @@ class TermBuilder:
         self.numbers += [float(value) for value in values]
         return at
 
+    def do(self, *codes: int) -> None:
+        self.terms += [(code, self.put(0.0)) for code in codes]
+
     def relate(self, node: ast.expr, names: list[str]) -> None:
-        """Add the terms of an expression."""
-        if isinstance(node, ast.Name) and node.id in names:
-            self.terms.append((arrays.COLUMN, self.put(names.index(node.id))))
-            return
-        if isinstance(node, ast.Constant):
-            self.terms.append((arrays.NUMBER, self.put(float(node.value))))  # type: ignore[arg-type]
-            return
-        if isinstance(node, ast.UnaryOp):
-            self.relate(node.operand, names)
-            if isinstance(node.op, ast.Not | ast.Invert):
-                raise ConfigError(f"{ast.unparse(node)!r} is not compiled")
-            if isinstance(node.op, ast.USub):
-                self.terms.append((arrays.NEGATE, self.put(0.0)))
-            return
-        if isinstance(node, ast.BinOp):
-            operands, code = [node.left, node.right], BINARY.get(type(node.op))
-        else:
-            call: Any = node
-            name = call.func.id if isinstance(node, ast.Call) else ""
-            code = arrays.SUBTRACT if name == "deltaphi" else FUNCTIONS.get(name)
-            operands = call.args if code else []
-        if code is None:
-            raise ConfigError(f"{ast.unparse(node)!r} is not compiled")
-        for each in operands:
+        """Add the terms of an expression of numbers alone, see `plain`."""
+        match node:
+            case ast.Name(id=name) if name in names:
+                self.terms.append((arrays.COLUMN, self.put(names.index(name))))
+            case ast.Constant(value=int() | float() as value):
+                self.terms.append((arrays.NUMBER, self.put(value)))
+            case ast.UnaryOp(op=op, operand=operand):
+                self.relate(operand, names)
+                self.do(*([] if isinstance(op, ast.UAdd) else [SIGNS[type(op)]]))
+            case ast.BinOp(op=op, left=left, right=right):
+                self._all([left, right], names)
+                self.do(BINARY[type(op)])
+            case ast.BoolOp(op=op, values=values):
+                self._all(values, names)
+                self.do(*[BINARY[type(op)]] * (len(values) - 1))
+            case ast.Compare(ops=ops):
+                sides = [node.left, *node.comparators]
+                for each, *pair in zip(ops, sides, sides[1:], strict=False):
+                    code, changes, negates = COMPARISONS[type(each)]
+                    self._all(pair[::-1] if changes else pair, names)
+                    self.do(code, *([arrays.NOT] if negates else []))
+                self.do(*[arrays.AND] * (len(ops) - 1))
+            case ast.Call(func=ast.Name(id="isnan"), args=[one]):
+                self._all([one, one], names)
+                self.do(arrays.EQUAL, arrays.NOT)
+            case ast.Call(func=ast.Name(id="deltaphi"), args=sides):
+                self._all(sides, names)
+                self.do(arrays.SUBTRACT, arrays.WRAP)
+            case ast.Call(func=ast.Name(id=name), args=given) if name in FUNCTIONS:
+                self._all(given, names)
+                self.do(FUNCTIONS[name])
+            case _:
+                raise AssertionError(f"{ast.unparse(node)!r} is no part of an expression")
+
+    def _all(self, nodes: Sequence[ast.expr], names: list[str]) -> None:
+        for each in nodes:
             self.relate(each, names)
-        self.terms.append((code, self.put(0.0)))
-        if isinstance(node, ast.Call) and code == arrays.SUBTRACT:
-            self.terms.append((arrays.WRAP, self.put(0.0)))
 
 
 def expression_arrays(
@@ -97,12 +128,12 @@ def expression_arrays(
 ) -> ExpressionArrays:
     """Return expressions by name of columns and conditions with these names.
 
-    Each may use those before it. Raises ConfigError for one that is not compiled.
+    Each may use those before it.
     """
     build, rows, known = TermBuilder(), [], list(names)
     for name, expression in expressions.items():
         begin = len(build.terms)
-        build.relate(expression.tree, known)
+        build.relate(plain(expression), known)
         rows.append((begin, len(build.terms)))
         known.append(name)
     return ExpressionArrays(
@@ -133,22 +164,29 @@ def column_arrays(transform: TableTransform, n_cond: int) -> Arrays:
     ``n_cond`` is the number of conditions of each event, whether relations use them or not.
     """
     inverse, n_columns = pack_inverse(transform), len(transform.names)
-    return named("inverse", inverse, transform.n_latent, n_columns, n_cond, inverse.mixes)
+    packed = named("inverse", inverse, transform.n_latent, n_columns, n_cond, inverse.mixes)
+    return {**packed, **(turn_arrays(transform) if transform.turn else {})}
+
+
+def turn_arrays(transform: TableTransform) -> Arrays:
+    """Return how events are turned, for a file."""
+    turn, place = transform.turn, transform.names.index
+    vectors = [place(name) for pair in turn.vectors for name in pair]
+    packed = TurnArrays(
+        read_only([place(name) for name in turn.angles], np.int64),
+        read_only([*turn.angles.values()], np.float64),
+        read_only(np.reshape(vectors, (-1, 2)), np.int64),
+    )
+    return named("turn", packed, len(transform.coordinates.relations))
 
 
 def pack_inverse(transform: TableTransform) -> InverseArrays:
-    """Return the inverse transform, latent points to columns, of a fitted transform.
+    """Return the inverse transform, latent points to columns before a turn, of a fitted transform.
 
     Raises ConfigError if a column has a transform or a type that is not compiled, with its name.
     """
     stored, build, latent = transform.to_json(), TermBuilder(), 0
     learned = stored.get("coordinates", {}).get("columns", [])
-    if transform.turn:
-        targets = ", ".join(map(repr, sorted(transform.turn.columns)))
-        raise ConfigError(
-            f"{targets} turn with the event, which is not compiled; fit with particles={{}}, which"
-            " learns the columns as they stand"
-        )
     columns = []
     for column in (*stored["columns"], *learned):
         try:
@@ -202,6 +240,6 @@ def _relation(
 ) -> tuple[int, int, int, int]:
     """Add one relation; return its row of `InverseArrays.relations`."""
     begin, place = len(build.terms), names.index(relation.target)
-    build.relate(relation.expression.tree, names)
+    build.relate(plain(relation.expression), names)
     bounds = build.put(columns[place]["low"], columns[place]["high"])
     return place, begin, len(build.terms), bounds

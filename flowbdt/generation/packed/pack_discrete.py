@@ -38,10 +38,7 @@ def discrete_arrays(
 
 
 def drawn_arrays(transform: TableTransform) -> Arrays:
-    """Return what completes single events with their discrete columns, for a file.
-
-    Raises ConfigError for a learned column that is not compiled.
-    """
+    """Return what completes single events with their discrete columns, for a file."""
     skeleton, names = transform.skeleton, transform.names
     columns, missing, gaps = [], [], list[list[int]]()
     for name in skeleton.names:

@@ -104,6 +104,8 @@ class ChainContent:
                 lines.append(f"{home.name}: in falling order of {home.sort}")
             if home.rejection is not None:
                 lines.append(f"{home.name}: a rejection sees conditions and all columns together")
+            if home.balance:
+                lines.append(f"{home.name}: rare kinds count more, of {', '.join(home.balance)}")
             if home.dropped:
                 lines.append(f"{home.name}: objects without parent are left out")
         return lines
@@ -145,7 +147,7 @@ class ChainInputs:
                 with _said_of(stage):
                     config = stage.config()
                     check_config(config)
-                    table = stage_table(stage, home, events, declared.weight)
+                    table = stage_table(stage, home, events, declared.weight, training=True)
                     constant = constant_of(table)
                     if constant is None:
                         tables[stage.name] = table

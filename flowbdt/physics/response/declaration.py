@@ -16,6 +16,7 @@ from ...config import NONE, ModelConfig, read_yaml_file
 from ...errors import ConfigError, InputError
 from ...registry import unknown
 from ...typed_settings import check_fields
+from .balance import found_kinds
 from .events import Events, Objects
 from .quantities import Quantity
 from .shares import exact_shares, rounded_types
@@ -31,15 +32,16 @@ MODEL: Settings = {
         "n_estimators": 100,
         "learning_rate": 0.3,
         "early_stopping_rounds": 10,
-        "classifier_rate": 0.15,
         "rejection_rate": 0.4,
         "rejection_events": 1,
     },
 }
 """Settings of `FlowBDT` where a chain names no preset. What conditions do to a width takes many
-trees. Classifiers of rate 0.3 end too early for efficiencies near 1: chi2 per bin was 2.8 for 3,000
-events, with 0.1 it is 1.2. A rejection of rate 0.2 takes twice the rounds of 0.4, and trees that
+trees. A rejection of rate 0.2 takes twice the rounds of 0.4, and trees that
 judge see no gain."""
+NUMBER_RATE = 0.15
+"""Learning rate of the classifiers of numbers. With 0.3 they end too early for efficiencies near 1:
+chi2 per bin was 2.8 for 3,000 events, with 0.1 it is 1.2."""
 STEPS, OF_ONE_COLUMN = 5, 3
 """Steps of the solver in stages of several columns, and of one: from 20,000 jets trees told width
 and a share from real ones with 0.503 and 0.493 after 3 steps, 0.497 and 0.489 after 5, which take
@@ -77,6 +79,7 @@ class CollectionPart:
     sort: str | None = None
     shares: list[list[str]] = field(default_factory=list)
     rejection: bool | list[str] = False
+    balance: bool | list[str] = False
     model: Settings = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -116,6 +119,10 @@ class Declaration:
         ``rejection``: True draws objects with a parent anew that a classifier of all columns
         together, beside the conditions, finds unlike real ones: what a flow for each column misses;
         or a list of what it sees besides, such as ``"answer = Jet_pt / GenJet_pt"``
+
+        ``balance``: True counts objects of rare kinds of parents more in the training of
+        properties, for processes that have many of them, see `balance`; or a list of branches and
+        expressions of the parent, of few values each, in place of what the training events show
 
         ``model``: settings of `FlowBDT` for the properties
     event : by name, a mapping with ``columns``, ``conditions`` and ``model``: columns of the event
@@ -194,7 +201,7 @@ class Home:
 
     ``index`` is the branch of parents, ``distance`` that of matching where there is no such branch
     in the training events; ``dropped`` says that objects without parent are left out; ``rounded``
-    are types of shares, see `shares.rounded_types`.
+    are types of shares, see `shares.rounded_types`, ``balance`` kinds of parents, as texts.
     """
 
     name: str
@@ -208,6 +215,7 @@ class Home:
     dropped: bool = False
     rejection: tuple[str, ...] | None = None
     rounded: dict[str, str] = field(default_factory=dict)
+    balance: tuple[str, ...] = ()
 
     @property
     def is_event(self) -> bool:
@@ -260,9 +268,21 @@ def homes_of(declared: Declaration, events: Events) -> list[Home]:
         for stage in home.stages:
             _check_conditions(stage, known, events.left_out)
             _check_settings(stage)
+    for home in homes:
+        _check_kinds(home, known - made.keys())
     if declared.weight is not None and declared.weight not in events.columns:
         raise ConfigError(str(unknown("branch of weights", declared.weight, events.columns)))
     return _in_order(homes, made)
+
+
+def _check_kinds(home: Home, given: Collection[str]) -> None:
+    """Raise ConfigError for kinds of what is generated: weights by these would change what is."""
+    for text in home.balance:
+        try:
+            Quantity.parse(text).check(given)
+        except ConfigError as error:
+            where = f"collection {home.name}: balance is of kinds of {home.parent}, as given"
+            raise ConfigError(f"{where}; {error}") from error
 
 
 def _check_conditions(stage: Stage, known: Collection[str], left_out: Mapping[str, str]) -> None:
@@ -310,6 +330,8 @@ def _collection(declared: Declaration, name: str, content: Any, events: Events) 
             f"collection {name}: 'parent' goes with 'index', the branch that has the place of an"
             " object's parent, or with 'match', the largest distance in (eta, phi)"
         )
+    if part.parent is None and not isinstance(part.balance, bool):
+        raise ConfigError(f"collection {name}: balance is of kinds of the parent, which it has not")
     if part.rejection is not False and part.parent is None:
         raise ConfigError(
             f"collection {name}: a rejection of all stages is of objects with a parent; others have"
@@ -394,7 +416,15 @@ def _collection(declared: Declaration, name: str, content: Any, events: Events) 
         part.fakes is False,
         _seen_besides(part.rejection),
         rounded_types(own, part.shares),
+        _kinds(part, events),
     )
+
+
+def _kinds(part: CollectionPart, events: Events) -> tuple[str, ...]:
+    if not isinstance(part.balance, bool):
+        return tuple(part.balance)
+    found = part.balance and part.parent is not None
+    return found_kinds(events.collections[str(part.parent)]) if found else ()
 
 
 def _seen_besides(rejection: bool | list[str]) -> tuple[str, ...] | None:
@@ -453,6 +483,8 @@ def _drawn(name: str, kind: Kind, home: str, conditions: tuple[str, ...], model:
     """Return a stage of numbers of objects, which a classifier draws."""
     column = name.replace(".", "_")
     settings = {**model, "transforms": {column: "classified"}, "rejection": False}
+    if "preset" not in settings:
+        settings["booster"] = {"classifier_rate": NUMBER_RATE, **settings.get("booster", {})}
     return Stage(name, kind, home, (column,), _unique(conditions), settings)
 
 

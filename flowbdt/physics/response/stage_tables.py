@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ...tables.event_table import EventTable
+from .balance import balanced_weights
 from .declaration import Home, Stage, order_name
 from .events import Events, Objects
 from .matching import Matches, matched_by_distance, matched_by_index
@@ -86,8 +87,13 @@ def matches_of(home: Home, events: Events) -> Matches:
     return matched_by_index(objects, home.index, parents, home.parent)
 
 
-def stage_table(stage: Stage, home: Home, events: Events, weight: str | None) -> EventTable:
-    """Return what a stage is trained on: a row for each event, parent, matched or other object."""
+def stage_table(
+    stage: Stage, home: Home, events: Events, weight: str | None, *, training: bool = False
+) -> EventTable:
+    """Return what a stage is trained on: a row for each event, parent, matched or other object.
+
+    In ``training`` kinds of parents weigh.
+    """
     rows, columns = _training_rows(stage, home, events)
     columns = as_learned(columns, shares_of(stage, home), rows.own)
     names = tuple(quantity.name for quantity in stage.quantities)
@@ -98,9 +104,19 @@ def stage_table(stage: Stage, home: Home, events: Events, weight: str | None) ->
     table = EventTable.of(
         columns,
         cond=None if cond is None else EventTable.of(cond, names, missing=True),
-        weight=None if weight is None else events.columns[weight][rows.event],
+        weight=_weights(rows, events, weight, home.balance if training else (), stage),
     )
     return table
+
+
+def _weights(
+    rows: Rows, events: Events, weight: str | None, kinds: Sequence[str], stage: Stage
+) -> np.ndarray | None:
+    own = None if weight is None else events.columns[weight][rows.event]
+    if stage.kind != "properties" or not kinds:
+        return own
+    balance = balanced_weights(kinds, events, rows.event, rows.own)
+    return balance if own is None else own * balance
 
 
 def _training_rows(stage: Stage, home: Home, events: Events) -> tuple[Rows, dict[str, np.ndarray]]:

@@ -173,7 +173,7 @@ class Expression:
                 )
         for name, value in self.labels:
             if name in categories:
-                _code(name, value, categories[name], f"{self.what} {self.text!r}")
+                code_of(name, value, categories[name], f"{self.what} {self.text!r}")
             elif isinstance(value, str):
                 raise ConfigError(
                     f"{self.what} {self.text!r}: column {name!r} holds numbers, so compare it with"
@@ -314,7 +314,7 @@ class _Reader:
         return self._all(node, wanted, *sides)
 
     def _comparison(self, node: ast.Compare) -> Kind:
-        if (label := _label(node)) is not None and label[0] not in self.particles:
+        if (label := label_of(node)) is not None and label[0] not in self.particles:
             self.labels.append(label)
             self.sources.add(label[0])
         else:
@@ -327,7 +327,7 @@ class _Reader:
             raise ConfigError(
                 f"{self.where}: {unknown('function', name, [*FUNCTIONS, *KINEMATIC])}"
             )
-        numbers = name in FUNCTIONS or _is_of_angles(node, self.particles)
+        numbers = name in FUNCTIONS or is_of_angles(node, self.particles)
         wanted = FUNCTIONS[name][1] if name in FUNCTIONS else 2 if name in OF_PAIR else len(given)
         if node.keywords or len(given) != wanted or not given:
             noun = "argument" if numbers else "particle"
@@ -346,13 +346,13 @@ def _is_particle(node: ast.expr, particles: Particles) -> bool:
     return isinstance(node, ast.Name) and node.id in particles
 
 
-def _is_of_angles(node: ast.Call, particles: Particles) -> bool:
+def is_of_angles(node: ast.Call, particles: Particles) -> bool:
     """Return whether a call is ``deltaphi`` of two numbers."""
     is_delta = isinstance(node.func, ast.Name) and node.func.id == "deltaphi"
     return is_delta and not any(_is_particle(one, particles) for one in node.args)
 
 
-def _label(node: ast.Compare) -> tuple[str, Any] | None:
+def label_of(node: ast.Compare) -> tuple[str, Any] | None:
     """Return column and constant of a comparison for equality of the two."""
     if len(node.ops) == 1 and isinstance(node.ops[0], ast.Eq | ast.NotEq):
         match (node.left, node.comparators[0]):
@@ -364,7 +364,7 @@ def _label(node: ast.Compare) -> tuple[str, Any] | None:
     return None
 
 
-def _code(name: str, value: Any, texts: Sequence[str], where: str) -> float:
+def code_of(name: str, value: Any, texts: Sequence[str], where: str) -> float:
     """Return the code of a text, or of a number among categories that are numbers."""
     if value in texts:
         return float(texts.index(value))
@@ -399,15 +399,15 @@ def _evaluate(node: Any, columns: Columns, particles: Particles, texts: Categori
         case ast.UnaryOp(op=op):
             return SIGNS[type(op)](number(node.operand))
         case ast.Compare():
-            label = _label(node)
+            label = label_of(node)
             if label is not None and label[0] in texts:
-                sides = [columns[label[0]], _code(*label, texts[label[0]], "")]
+                sides = [columns[label[0]], code_of(*label, texts[label[0]], "")]
             else:
                 sides = [number(part) for part in (node.left, *node.comparators)]
             pairs = zip(node.ops, sides, sides[1:], strict=False)
             return functools.reduce(np.logical_and, [COMPARISONS[type(o)](*s) for o, *s in pairs])
         case ast.Call(func=ast.Name(id=name), args=given):
-            if _is_of_angles(node, particles):
+            if is_of_angles(node, particles):
                 return wrapped(number(given[0]) - number(given[1]))
             if name in OF_SUM:
                 return OF_SUM[name](functools.reduce(operator.add, map(of, given)))

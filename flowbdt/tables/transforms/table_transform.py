@@ -557,11 +557,6 @@ class TableTransform:
         columns, dtypes = self.by_name(x), {c.name: number_type(c.dtype) for c in self.columns}
         for name, values in self.turn.turned(columns, angle).items():
             columns[name][:] = as_stored(values, dtypes[name].str)
-            low = self.turn.angles.get(name)
-            if low is not None:  # float32 holds no pi, but what is next to it
-                middle, stored = low + np.pi, columns[name].astype(dtypes[name])
-                inner = np.nextafter(stored, dtypes[name].type(middle))
-                columns[name][:] = np.where(np.abs(stored - middle) > np.pi, inner, stored)
         self.recompute(x, cond)
         return x
 
