@@ -278,6 +278,13 @@ def test_classifiers_may_have_a_rate_of_their_own(tmp_path):
     assert 0 < 2 * trees[0] < trees[1]
 
 
+def test_numbers_have_finer_bins_where_a_column_has_few_values():
+    from flowbdt.trees.classifiers import LARGE, SMALL
+
+    assert [LARGE.bins(n) for n in (2, 3, 70)] == [512, 341, 256]
+    assert SMALL.bins(2) == 256
+
+
 def test_a_failed_classifier_is_named(tmp_path, table, monkeypatch):
     from flowbdt.errors import IncompleteRun
     from flowbdt.trees.classifiers import ValueClassifier
