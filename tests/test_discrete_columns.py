@@ -763,6 +763,9 @@ def test_no_category_comes_first_where_trees_or_rejection_are_asked_for_or_it_te
     assert first(table.assign(kind=np.random.default_rng(1).permutation(table.kind))) is None
     assert first(table.drop(columns="kind")) is None
     assert first(classes(2600)) is None
+    rng = np.random.default_rng(2)  # 60 rows of 14 numbers are too few to learn trees from
+    wide = {f"x{i}": rng.normal(size=60) for i in range(14)}
+    assert first(pd.DataFrame({**wide, "kind": rng.permutation(["u", "v", "w"] * 20)})) is not None
 
 
 def test_a_flow_of_one_column_learns_from_the_rows_between_exact_values():

@@ -12,7 +12,12 @@ import pytest
 from scipy import stats
 
 from flowbdt.errors import ConfigError, InputError
-from flowbdt.flow.closed_form import PRECONDITIONERS, conditioning, expectation_maximisation
+from flowbdt.flow.closed_form import (
+    PRECONDITIONERS,
+    conditioning,
+    expectation_maximisation,
+    mixture_per_value,
+)
 from flowbdt.flow.closed_form.conditioning import Full, LowRank
 from flowbdt.flow.closed_form.expectation_maximisation import (
     GaussianMixture,
@@ -253,3 +258,17 @@ def test_wrong_tables_are_refused() -> None:
     prepared = fit(z, seed=0, cond=z[:, :1]).at(LINEAR, 0.5)
     with pytest.raises(InputError, match="conditions must have shape"):
         prepared.velocity(z, z)
+
+
+def test_number_of_gaussians_for_a_value_is_that_whose_draws_are_nearest_to_other_rows():
+    rng = np.random.default_rng(3)
+    codes = np.arange(240) % 2
+    places = rng.normal(size=(2, 8, 12))  # eight places for each value
+    y = places[codes, rng.integers(8, size=240)] + 0.02 * rng.normal(size=(240, 12))
+    chosen = mixture_per_value.search(y, codes, 2, 1)
+    assert chosen.n_components >= 8
+    one = mixture_per_value.Complexity(1, 10.0)
+    far = [mixture_per_value.transport(y, codes, 2, each, 1).mean() for each in (chosen, one)]
+    assert far[0] < 0.7 * far[1]
+    smooth = rng.normal(size=(240, 12)) + 3 * codes[:, None]
+    assert mixture_per_value.search(smooth, codes, 2, 1).n_components <= 4

@@ -28,8 +28,9 @@ With 2,000 rows of MAGIC or Z to ee trees of the steps and rejection are as near
 a boosted judge has .64 and .63 where it has .75 and .78 with a label first."""
 
 SURE = 1.0
-"""Standard errors by which Gaussians for its values must gain in held-out density: where it tells
-nothing, they do no harm."""
+ROWS_PER_COLUMN = 5
+"""Standard errors by which Gaussians for its values must gain in held-out density, or fewer rows
+for each number: too few to learn trees or a rejection, which do harm there."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def choose_label(
         information[name] = float(gain.mean())
         sure[name] = information[name] > SURE * gain.std() / np.sqrt(n)
     name = max(names, key=information.__getitem__)
-    if not sure[name]:
+    if not sure[name] and n >= ROWS_PER_COLUMN * transform.n_latent:
         return None
     complexity = search(y, codes[name], int(codes[name].max()) + 1, seed)
     return Label(name, complexity, information[name])

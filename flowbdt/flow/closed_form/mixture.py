@@ -156,15 +156,11 @@ class MixturePreconditioner(Preconditioner):
         """Fit `margins` to rows (n, m) with codes (n,); ``latent_of`` maps points z to such."""
         assert self.tags is not None
 
+        joined = JoinedMixture(self._mixture, self.tags)
+
         def drawn(value: int) -> np.ndarray:
-            mine = np.flatnonzero(self.tags == value)
-            part = self._mixture.covariances.take(mine).dense()
-            share = np.exp(self._mixture.log_weights[mine])
             rng = seeding.stream(seed, "margins", value)
-            k = rng.choice(len(mine), N_DRAWS, p=share / share.sum())
-            noise = rng.standard_normal((N_DRAWS, part.shape[1]))
-            spread = np.einsum("nij,nj->ni", np.linalg.cholesky(part)[k], noise)
-            return latent_of(self._mixture.means[mine][k] + spread)
+            return latent_of(joined.drawn(N_DRAWS, rng, value)[0])
 
         self.margins = Margins.fit(drawn, real, codes, int(self.tags.max()) + 1)
 
