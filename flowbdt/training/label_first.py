@@ -37,7 +37,7 @@ for each number: too few to learn trees or a rejection, which do harm there."""
 class Label:
     """The column that comes first, the complexity of its mixtures, and what these tell about it.
 
-    The latter is the gain in log density of held-out rows of a Gaussian for each value above one.
+    The latter is what log density of held-out rows gains, or loses, with a Gaussian for each value.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Label:
         """Return one line."""
         return (
             f"a mixture for each value of {self.name}: log density per held-out row"
-            f" {self.information:.2f} above that of one Gaussian for all; no trees of the steps and"
+            f" {self.information:+.2f} against one Gaussian for all; no trees of the steps and"
             " no rejection are learned beside it"
         )
 
