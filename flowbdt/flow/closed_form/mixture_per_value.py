@@ -6,7 +6,7 @@ mixture of all rows smears them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import compress
 
@@ -190,16 +190,23 @@ def folds_of(codes: np.ndarray, seed: int) -> np.ndarray:
     return fold
 
 
+def _without_folds(
+    y: np.ndarray, codes: np.ndarray, n_values: int, chosen: Complexity, seed: int
+) -> Iterator[tuple[np.ndarray, JoinedMixture]]:
+    """Yield which rows (n,) are held out, fold by fold, and the mixtures of the others."""
+    fold = folds_of(codes, seed)
+    for held in (fold == k for k in range(N_FOLDS)):
+        if held.any():
+            yield held, JoinedMixture.fit(y[~held], codes[~held], n_values, chosen, seed)
+
+
 def held_out(
     y: np.ndarray, codes: np.ndarray, n_values: int, chosen: Complexity, seed: int
 ) -> np.ndarray:
     """Return the log density (n,) of rows and their values, by mixtures of the other folds."""
-    fold, result = folds_of(codes, seed), np.zeros(len(y))
-    for k in range(N_FOLDS):
-        held = fold == k
-        if held.any():
-            fitted = JoinedMixture.fit(y[~held], codes[~held], n_values, chosen, seed)
-            result[held] = fitted.log_joint(y[held])[np.arange(held.sum()), codes[held]]
+    result = np.zeros(len(y))
+    for held, fitted in _without_folds(y, codes, n_values, chosen, seed):
+        result[held] = fitted.log_joint(y[held])[np.arange(held.sum()), codes[held]]
     return result
 
 
@@ -217,17 +224,15 @@ def transport(
     from scipy.optimize import linear_sum_assignment
     from scipy.spatial.distance import cdist
 
-    fold, width, result = folds_of(codes, seed), np.ptp(y, axis=0), []
+    width, result = np.ptp(y, axis=0), []
     y = y / np.where(width > 0, width, 1.0)
-    for k in range(N_FOLDS):
-        held = np.flatnonzero(fold == k)
-        if len(held):
-            fitted = JoinedMixture.fit(y[fold != k], codes[fold != k], n_values, chosen, seed)
-            held = np.repeat(held, max(min(DRAWS_PER_ROW, MOST_DRAWS // len(held)), 1))
-            new, tags = fitted.drawn(len(held), seeding.stream(seed, "transport", k))
-            distance = cdist(y[held], new, "cityblock")
-            distance += OTHER_VALUE * (codes[held, None] != tags)
-            result.append(distance[linear_sum_assignment(distance)].mean())
+    for k, (held, fitted) in enumerate(_without_folds(y, codes, n_values, chosen, seed)):
+        rows = np.flatnonzero(held)
+        rows = np.repeat(rows, max(min(DRAWS_PER_ROW, MOST_DRAWS // len(rows)), 1))
+        new, tags = fitted.drawn(len(rows), seeding.stream(seed, "transport", k))
+        distance = cdist(y[rows], new, "cityblock")
+        distance += OTHER_VALUE * (codes[rows, None] != tags)
+        result.append(distance[linear_sum_assignment(distance)].mean())
     return np.array(result)
 
 

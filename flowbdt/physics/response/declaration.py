@@ -37,8 +37,7 @@ MODEL: Settings = {
     },
 }
 """Settings of `FlowBDT` where a chain names no preset. What conditions do to a width takes many
-trees. A rejection of rate 0.2 takes twice the rounds of 0.4, and trees that
-judge see no gain."""
+trees. A rejection of rate 0.2 takes twice the rounds of 0.4, and trees that judge see no gain."""
 NUMBER_RATE = 0.15
 """Learning rate of the classifiers of numbers. With 0.3 they end too early for efficiencies near 1:
 chi2 per bin was 2.8 for 3,000 events, with 0.1 it is 1.2."""
